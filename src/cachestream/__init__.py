@@ -1,0 +1,1 @@
+"""cachestream: download, cache and stream remote content at the same time."""
