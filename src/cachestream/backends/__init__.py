@@ -1,1 +1,5 @@
-"""Part of cachestream."""
+"""The stores that cachestream brings along."""
+
+from cachestream.backends._memory import MemoryMedium, MemoryStore
+
+__all__ = ["MemoryMedium", "MemoryStore"]
