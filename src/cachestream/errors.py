@@ -100,9 +100,20 @@ class ConfigurationError(CacheStreamError, ValueError):
 
 
 class InvalidURLError(ConfigurationError):
-    """A source URL or a local URL cannot be understood."""
+    """A source URL or a local URL cannot be understood.
+
+    Attributes:
+        status: What a server answers to it: 404 when a local URL names no source at all, 400
+            when what it names cannot be.
+    """
 
     outcome = "invalid-url"
+
+    def __init__(
+        self, message: str, *, url: str | None = None, hint: str | None = None, status: int = 400
+    ) -> None:
+        super().__init__(message, url=url, hint=hint)
+        self.status = status
 
 
 class PluginError(CacheStreamError):

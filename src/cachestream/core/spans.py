@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Final
 
 import attrs
@@ -214,7 +215,7 @@ class SpanSet:
         if len(data) % 16:
             raise ValueError("packed spans have an odd length")
         bounds = list(struct.unpack(f"<{len(data) // 8}Q", data))
-        if any(left >= right for left, right in zip(bounds, bounds[1:], strict=False)):
+        if any(left >= right for left, right in pairwise(bounds)):
             raise ValueError("packed spans are not in order")
         if bounds and bounds[-1] > UNBOUNDED:
             raise ValueError("packed spans reach too far")
