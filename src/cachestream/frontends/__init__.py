@@ -1,1 +1,5 @@
-"""Part of cachestream."""
+"""Frontends: how clients reach a `cachestream.abc.Handler`."""
+
+from cachestream.frontends._loopback import LoopbackFrontend
+
+__all__ = ["LoopbackFrontend"]

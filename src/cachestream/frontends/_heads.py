@@ -1,0 +1,139 @@
+"""Response heads as bytes: what every answer shares is rendered once (RFC 9112 §2–§6)."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from cachestream.abc import Answer, AnswerHead
+
+__all__ = ["Framing", "HeadWriter", "framing_of", "plain_answer"]
+
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+
+# The connection is the frontend's affair: a handler cannot know how its answer is framed.
+_OURS: Final = frozenset(
+    ("connection", "content-length", "keep-alive", "trailer", "transfer-encoding", "upgrade")
+)
+
+
+class Framing(enum.Enum):
+    """How a client learns where the content ends (RFC 9112 §6)."""
+
+    NONE = "no content"
+    LENGTH = "Content-Length"
+    CHUNKED = "chunked"
+    CLOSE = "end of the connection"
+
+
+def framing_of(method: str, status: int, length: int | None, version: tuple[int, int]) -> Framing:
+    """Choose the framing of an answer (RFC 9112 §6.3)."""
+    if method == "HEAD" or status < 200 or status in (204, 304):
+        return Framing.NONE
+    if length is not None:
+        return Framing.LENGTH
+    return Framing.CHUNKED if version >= (1, 1) else Framing.CLOSE
+
+
+class HeadWriter:
+    """Renders heads, and keeps the bytes of each `AnswerHead` as long as that one lives.
+
+    Args:
+        now: The clock for the Date field, seconds since the epoch.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._templates: WeakKeyDictionary[AnswerHead, tuple[bytes, bool]] = WeakKeyDictionary()
+        self._date_second = -1
+        self._date = b""
+
+    def render(
+        self, answer: Answer, framing: Framing, version: tuple[int, int], keep_alive: bool
+    ) -> bytes:
+        """Return the bytes of the head, its final empty line included.
+
+        Raises:
+            ValueError: If the status or a field cannot be sent, which is a handler's bug.
+        """
+        template = self._templates.get(answer.head)
+        if template is None:
+            template = self._templates[answer.head] = self._template(answer.head)
+        shared, dated = template
+        extra, dated_here = _lines(answer.extra)
+        parts = [shared, extra]
+        if not (dated or dated_here):
+            parts.append(self._date_line())
+        if framing is Framing.CHUNKED:
+            parts.append(b"Transfer-Encoding: chunked\r\n")
+        # RFC 9110 §8.6: never in 1xx and 204; in a 304 only if it is the length of the 200.
+        elif answer.length is not None and answer.head.status not in (204, 304):
+            parts.append(b"Content-Length: %d\r\n" % answer.length)
+        if not keep_alive:
+            parts.append(b"Connection: close\r\n\r\n")
+        elif version < (1, 1):
+            parts.append(b"Connection: keep-alive\r\n\r\n")
+        else:
+            parts.append(b"\r\n")
+        return b"".join(parts)
+
+    @staticmethod
+    def _template(head: AnswerHead) -> tuple[bytes, bool]:
+        # 1xx is no final answer, so a handler that gives one is mistaken.
+        if not 200 <= head.status <= 999:
+            raise ValueError(f"status {head.status} is not one a handler can answer with")
+        lines, dated = _lines(head.fields.lines)
+        return b"HTTP/1.1 %d %s\r\n" % (head.status, _phrase(head.status)) + lines, dated
+
+    def _date_line(self) -> bytes:
+        second = int(self._now())
+        if second != self._date_second:
+            self._date_second = second
+            self._date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
+        return self._date
+
+
+def plain_answer(status: int) -> bytes:
+    """Return a whole answer of the frontend itself, after which the connection is closed."""
+    text = b"%d %s\n" % (status, _phrase(status))
+    return (
+        b"HTTP/1.1 %d %s\r\n"
+        b"Content-Type: text/plain; charset=utf-8\r\n"
+        b"X-Content-Type-Options: nosniff\r\n"
+        b"Content-Length: %d\r\n"
+        b"Date: %s\r\n"
+        b"Connection: close\r\n\r\n%s"
+    ) % (
+        status,
+        _phrase(status),
+        len(text),
+        formatdate(usegmt=True).encode("ascii"),
+        text,
+    )
+
+
+def _phrase(status: int) -> bytes:
+    return _PHRASES.get(status, "").encode("ascii")
+
+
+def _lines(fields: tuple[tuple[str, str], ...]) -> tuple[bytes, bool]:
+    """Render field lines; tell whether Date is among them."""
+    kept = []
+    dated = False
+    for name, value in fields:
+        lower = name.lower()
+        if lower in _OURS:
+            continue
+        dated = dated or lower == "date"
+        kept.append(f"{name}: {value}\r\n")
+    text = "".join(kept)
+    # One line end a field, and no NUL: anything else would let a value end the head early.
+    if text.count("\n") != len(kept) or text.count("\r") != len(kept) or "\0" in text:
+        raise ValueError("a field of the answer contains a control character")
+    # As aiohttp decodes what it receives, so that foreign bytes come out as they came in.
+    return text.encode("utf-8", "surrogateescape"), dated
