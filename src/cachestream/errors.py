@@ -114,6 +114,9 @@ class InvalidURLError(ConfigurationError):
     ) -> None:
         super().__init__(message, url=url, hint=hint)
         self.status = status
+        self.content = b""
+        self.media_type: str | None = None
+        self.retry_after: str | None = None
 
 
 class PluginError(CacheStreamError):
@@ -184,6 +187,9 @@ class UpstreamStatusError(TransportError):
 
     Attributes:
         status: The origin's status code, which frontends forward.
+        content: The beginning of its error page.
+        media_type: The page's Content-Type, None if it had none.
+        retry_after: The raw Retry-After, None if there was none.
     """
 
     outcome = "status"
@@ -193,6 +199,9 @@ class UpstreamStatusError(TransportError):
     ) -> None:
         super().__init__(message, url=url, hint=hint)
         self.status = status
+        self.content = b""
+        self.media_type: str | None = None
+        self.retry_after: str | None = None
 
 
 class RepresentationChangedError(CacheStreamError):

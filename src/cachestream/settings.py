@@ -145,6 +145,9 @@ class StreamSettings:
     trust_weak_validators: bool = _setting(
         False, "join parts of different exchanges under a weak validator or none at all"
     )
+    allow_insecure_redirects: bool = _setting(
+        False, "follow redirects from https to plain http"
+    )
     offline: bool = _setting(False, "never go upstream: serve what is held")
     on_cache_done: Callable[..., object] | None = _setting(
         None, "called with the stream and its file when a download completes"

@@ -1,0 +1,96 @@
+"""What every part of the engine shares: interfaces, settings, clock, chance and counters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+import attrs
+
+from cachestream.abc import Key, Store, Transport
+from cachestream.core.access import UpstreamPolicy
+from cachestream.core.urls import default_key, display, origin_of
+from cachestream.errors import ClosedError
+from cachestream.events import Event, Listener
+from cachestream.settings import Settings
+
+__all__ = ["Counters", "EngineContext"]
+
+logger: Final = logging.getLogger("cachestream.engine")
+
+
+@attrs.define(eq=False)
+class Counters:
+    """Numbers since the start, for `statistics()`."""
+
+    requests: int = 0
+    hits: int = 0
+    bytes_from_store: int = 0
+    bytes_from_origin: int = 0
+    origin_requests: int = 0
+    origin_failures: int = 0
+
+
+@attrs.define(eq=False)
+class EngineContext:
+    """The world as the engine sees it; all of it comes from outside, so it can be simulated.
+
+    Attributes:
+        transport: Fetches from origins.
+        store: Keeps entries.
+        settings: The manager's settings.
+        clock: Wall-clock seconds since the epoch.
+        chance: Randomness, for jitter.
+        listeners: Called with each event.
+        named_origins: Origins the program named; they may be asked, and get credentials.
+        background: Runs a coroutine as a task that somebody owns.
+    """
+
+    transport: Transport
+    store: Store
+    settings: Settings
+    background: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+    clock: Callable[[], float] = time.time
+    chance: random.Random = attrs.field(factory=random.Random)
+    listeners: Sequence[Listener] = ()
+    key_of: Callable[[str], str] = default_key
+    counters: Counters = attrs.field(factory=Counters)
+    named_origins: set[str] = attrs.field(factory=set)
+    closing: bool = False
+
+    @property
+    def upstream_policy(self) -> UpstreamPolicy:
+        """Which hosts any client may name."""
+        return UpstreamPolicy(self.settings.allow_hosts)
+
+    def key(self, source: str) -> Key:
+        """Return the cache key of a source URL."""
+        return Key((self.settings.key or self.key_of)(source))
+
+    def name_origin(self, source: str) -> None:
+        """Note that the program itself named this source's origin."""
+        self.named_origins.add(origin_of(source))
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run ``work`` as a task of the manager.
+
+        Raises:
+            ClosedError: If the manager is closing.
+        """
+        if self.closing:
+            work.close()
+            raise ClosedError("the cache is closing")
+        return self.background(work, name)
+
+    def emit(self, event: Event) -> None:
+        """Tell all listeners; an exception in one is logged and goes no further."""
+        logger.debug("%s %s", type(event).__name__, display(event.source))
+        for listener in self.listeners:
+            try:
+                listener(event)
+            except Exception:
+                logger.exception("a listener failed on %s", type(event).__name__)

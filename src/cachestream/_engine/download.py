@@ -1,0 +1,481 @@
+"""A download: pours upstream responses into one hole of an entry, resuming after failures."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from cachestream.abc import Buffer, Entry, SpanWriter, UpstreamResponse
+from cachestream.core.backoff import delay, parse_retry_after
+from cachestream.core.decisions import (
+    Accept,
+    Asked,
+    AskWhole,
+    Broken,
+    Redirect,
+    Refuse,
+    Reply,
+    Retry,
+    Unsatisfiable,
+    Verdict,
+    is_linear,
+    judge_reply,
+)
+from cachestream.core.ranges import range_field
+from cachestream.core.representation import Representation
+from cachestream.core.spans import UNBOUNDED, Span
+from cachestream.errors import (
+    CacheStreamError,
+    RangeNotSatisfiableError,
+    StoreError,
+    TLSError,
+    TooManyRedirectsError,
+    TransportError,
+    UpstreamProtocolError,
+    UpstreamStatusError,
+)
+from cachestream.events import DownloadFailed
+from cachestream.settings import KIB, MIB
+
+from .exchange import exchange, fields_for
+from .holding import HeldEntry
+
+if TYPE_CHECKING:
+    from .resource import Resource
+
+__all__ = ["Download"]
+
+logger: Final = logging.getLogger("cachestream.engine")
+
+FIRST_REQUEST: Final = 8 * MIB
+LARGEST_REQUEST: Final = 64 * MIB
+"""Requests grow between these: few enough for speed, bounded so that a seek wastes little."""
+
+QUICK_TRIES: Final = 3
+"""After so many failures a client that has no answer yet is told, instead of kept waiting."""
+
+QUICK_WAIT: Final = 5.0
+"""An origin that asks for more seconds than this is not waited for before the first head."""
+
+REFRESHES: Final = 3
+"""How often a URL may be renewed without progress."""
+
+ERROR_CONTENT: Final = 64 * KIB
+"""How much of an origin's error page is passed on."""
+
+RENEWABLE: Final = frozenset({401, 403, 410})
+
+
+class Download:
+    """Fills ``[position, stop)`` of an entry; the planner may move ``stop`` while it runs.
+
+    It is the `Sink` of its responses: it writes what falls into the hole and skips the rest.
+    """
+
+    quick_tries = QUICK_TRIES
+
+    def __init__(
+        self,
+        resource: Resource,
+        ident: int,
+        span: Span,
+        held: HeldEntry | None,
+        *,
+        suffix: int | None = None,
+    ) -> None:
+        self.resource = resource
+        self.ident = ident
+        self.began = self.position = span.start
+        self.stop = span.stop
+        self.received = 0
+        self.task: asyncio.Task[None] | None = None
+        self._held = None if held is None else held.retain()
+        self._suffix = suffix
+        self._whole = False
+        self._writer: SpanWriter | None = None
+        self._old_writers: list[SpanWriter] = []
+        self._wire = 0
+        self._content_stop = UNBOUNDED
+        self._size = FIRST_REQUEST
+        self._failures = 0
+        self._failing_since = 0.0
+        self._refreshes = 0
+        self._cancelled = False
+
+    # -- running ----------------------------------------------------------
+
+    async def run(self) -> None:
+        """Fetch until the hole is filled, nobody wants more, or it is of no use."""
+        try:
+            while not self._done:
+                try:
+                    await self._attempt()
+                except TransportError as error:
+                    await self._after_failure(error)
+            if not self._cancelled:
+                self.resource.download_ended(self)
+        except CacheStreamError as error:
+            self._give_up(error)
+        except Exception as error:
+            logger.exception("a download of %s failed unexpectedly", self.resource.key)
+            self._give_up(
+                CacheStreamError(f"the download failed: {error!r}", url=self.resource.source)
+            )
+        finally:
+            await self._finish()
+
+    @property
+    def _done(self) -> bool:
+        return self._cancelled or (self._held is not None and self.position >= self.stop)
+
+    def cancel(self) -> None:
+        """Stop at once; the caller has taken the lease away, so nothing more is written."""
+        self._cancelled = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def abandon(self) -> None:
+        """Give up what a download holds that never ran."""
+        if self._held is not None:
+            self._held.release()
+            self._held = None
+
+    def _give_up(self, error: CacheStreamError) -> None:
+        if not self._cancelled:
+            self.resource.context.emit(DownloadFailed(self.resource.source, error, None))
+            self.resource.download_failed(self, error)
+
+    async def _finish(self) -> None:
+        """Commit what was written; a failing store is reported, not raised."""
+        await self.leave_entry()
+        if not self._cancelled:
+            await self.resource.completed()
+
+    # -- one exchange -----------------------------------------------------
+
+    async def _attempt(self) -> None:
+        resource, context = self.resource, self.resource.context
+        asked = self._ask()
+        response = await exchange(
+            context,
+            resource.source,
+            resource.url,
+            asked.fields,
+            attempt=self._failures,
+            secure_only=not resource.settings.allow_insecure_redirects,
+        )
+        async with response:
+            if self._cancelled:
+                return
+            known = None if self._held is None else self._held.entry.representation
+            reply = Reply(
+                status=response.status,
+                fields=response.fields,
+                request_time=response.request_time,
+                response_time=response.response_time,
+            )
+            verdict = judge_reply(
+                asked,
+                known,
+                reply,
+                trust_weak=resource.settings.trust_weak_validators,
+                essential_only=not resource.settings.save_all_headers,
+            )
+            await self._act(asked, verdict, response)
+
+    def _ask(self) -> Asked:
+        """Decide what to ask for: a bounded range, a suffix, or all of it."""
+        resource = self.resource
+        fields = fields_for(
+            resource.context, resource.source, resource.settings, resource.forwarded
+        )
+        known = None if self._held is None else self._held.entry.representation
+        if self._whole or (known is not None and resource.linear):
+            return Asked(fields=fields)
+        if self._suffix is not None and known is None:
+            return Asked(
+                suffix=self._suffix, fields=fields.replace(("Range", f"bytes=-{self._suffix}"))
+            )
+        stop = min(self.stop, self.position + self._size)
+        fields = fields.replace(("Range", range_field(self.position, stop)))
+        validator = None if known is None else known.strong_validator
+        if validator is not None:
+            fields = fields.replace(("If-Range", validator))
+        return Asked(
+            start=self.position, stop=stop, conditional=validator is not None, fields=fields
+        )
+
+    async def _act(self, asked: Asked, verdict: Verdict, response: UpstreamResponse) -> None:
+        source = self.resource.source
+        match verdict:
+            case Accept():
+                await self._accept(asked, verdict, response)
+            case AskWhole():
+                if self._whole:
+                    raise UpstreamStatusError("the origin answered 416", status=416, url=source)
+                self._whole = True
+            case Refuse(status):
+                await self._refused(status, response)
+            case Retry(status):
+                raise await self._status_error(status, response)
+            case Unsatisfiable(length):
+                raise RangeNotSatisfiableError(
+                    "the range lies past the end", complete_length=length, url=source
+                )
+            case Broken(reason):
+                raise UpstreamProtocolError(
+                    f"the origin's answer cannot be used: {reason}",
+                    url=source,
+                    hint="Nothing of it was stored.",
+                )
+            case Redirect():
+                raise UpstreamProtocolError("a redirect that cannot be followed", url=source)
+
+    async def _accept(self, asked: Asked, verdict: Accept, response: UpstreamResponse) -> None:
+        """Take the content in, once it is clear which version and which bytes it is."""
+        resource = self.resource
+        new = verdict.representation
+        part = asked.ranged and (verdict.start, verdict.stop) != (0, new.complete_length)
+        if part and (self._held is None or verdict.changed) and self._needs_whole(new):
+            self._whole = True  # parts of this version could never be joined
+            return
+        if verdict.changed:
+            self._place(verdict)
+            await resource.supersede(self, new)
+        elif self._held is None:
+            self._place(verdict)
+            await resource.adopt(self, new)
+        else:
+            await resource.learn(new)
+        if self._cancelled:
+            return
+        if resource.linear:
+            resource.switch_linear(self)
+            self._take_all()
+        resource.replan()
+        await self._pour(verdict, response)
+
+    def _needs_whole(self, representation: Representation) -> bool:
+        return is_linear(representation, trust_weak=self.resource.settings.trust_weak_validators)
+
+    def _place(self, verdict: Accept) -> None:
+        """Move the lease to where the content begins (a suffix, or a whole answer)."""
+        wanted = self.stop - self.position
+        self.began = self.position = verdict.start
+        length = verdict.representation.complete_length
+        end = UNBOUNDED if length is None else length
+        self.stop = min(verdict.start + wanted, end) if verdict.start else min(self.stop, end)
+        if verdict.stop is not None and self._suffix is not None:
+            self.stop = verdict.stop
+        self._suffix = None
+
+    def _take_all(self) -> None:
+        """Lease everything from the first missing byte on: there is one exchange for all."""
+        assert self._held is not None
+        length = self._held.entry.representation.complete_length
+        end = UNBOUNDED if length is None else length
+        gap = next(self._held.entry.spans.gaps(Span(0, end)), None)
+        self.began = self.position = end if gap is None else gap.start
+        self.stop = end
+
+    async def _pour(self, verdict: Accept, response: UpstreamResponse) -> None:
+        self._wire = verdict.start
+        stop = verdict.stop if verdict.stop is not None else verdict.representation.complete_length
+        self._content_stop = UNBOUNDED if stop is None else stop
+        clean = await response.pour(self)
+        if not clean or self._cancelled:
+            return
+        if self._content_stop < UNBOUNDED:
+            if self._wire < min(self._content_stop, self.stop):
+                raise UpstreamProtocolError(
+                    f"the content ended at byte {self._wire} instead of {self._content_stop}",
+                    url=self.resource.source,
+                )
+            self._size = min(self._size * 2, LARGEST_REQUEST)
+            self._whole = False
+            return
+        await self.resource.learn_length(self._wire)
+        self.stop = min(self.stop, self._wire)
+        self._whole = False
+
+    # -- the sink ---------------------------------------------------------
+
+    def write(self, piece: Buffer) -> bool:
+        """Store what of ``piece`` falls into the hole; True to go on."""
+        if self._cancelled:
+            return False
+        start = self._wire
+        self._wire += len(piece)
+        self.received += len(piece)
+        self.resource.context.counters.bytes_from_origin += len(piece)
+        self._failures = self._refreshes = 0
+        flowing = self._store(memoryview(piece), start)
+        at_end = self._wire >= self._content_stop  # read on to the end: it keeps the connection
+        return flowing and (at_end or self._wire < self.stop)
+
+    def _store(self, piece: memoryview, start: int) -> bool:
+        stop = min(start + len(piece), self.stop, self._content_stop)
+        begin = max(start, self.position)
+        if begin >= stop:
+            self.resource.progressed = asyncio.get_running_loop().time()
+            return True
+        flowing = True
+        for gap in list(self._entry.spans.gaps(Span(begin, stop))):
+            flowing = self._write(gap, piece[gap.start - start : gap.stop - start]) and flowing
+        self.position = stop
+        self.resource.stored(Span(begin, stop))
+        return flowing
+
+    def _write(self, gap: Span, piece: memoryview) -> bool:
+        """Write one gap; a failing store is replaced by a ring at this very byte."""
+        try:
+            return self._writer_at(gap.start).write(piece)
+        except StoreError as error:
+            self._hand_over(error)
+            return self._writer_at(gap.start).write(piece)
+
+    async def drain(self) -> bool:
+        """Wait until the entry has room; False when no more is wanted."""
+        if self._writer is not None:
+            try:
+                await self._writer.drain()
+            except StoreError as error:
+                self._hand_over(error)
+        if self._cancelled:
+            return False
+        return self._wire >= self._content_stop or self._wire < self.stop
+
+    @property
+    def _entry(self) -> Entry:
+        assert self._held is not None
+        return self._held.entry
+
+    def _writer_at(self, position: int) -> SpanWriter:
+        if self._writer is not None and self._writer.position != position:
+            self._old_writers.append(self._writer)
+            self._writer = None
+        if self._writer is None:
+            self._writer = self._entry.writer(position)
+        return self._writer
+
+    # -- which entry ------------------------------------------------------
+
+    def use(self, held: HeldEntry) -> None:
+        """Write into this entry from now on."""
+        if self._held is not None:
+            self._held.release()
+        self._held = held.retain()
+
+    def move(self, held: HeldEntry) -> None:
+        """Go on in another entry of the same version; the old writer is closed at the end."""
+        if self._writer is not None:
+            self._old_writers.append(self._writer)
+            self._writer = None
+        self.use(held)
+
+    async def leave_entry(self) -> None:
+        """Commit what was written to the entry used so far, and let it go."""
+        writers = [*self._old_writers, *([] if self._writer is None else [self._writer])]
+        self._old_writers, self._writer = [], None
+        held, self._held = self._held, None
+        for writer in writers:
+            try:
+                await writer.aclose()
+            except StoreError:
+                logger.warning("stored bytes of %s were lost", self.resource.key, exc_info=True)
+        if held is not None:
+            held.release()
+
+    def _hand_over(self, error: StoreError) -> None:
+        """Let a ring replace the failing entry for everybody, from the next byte on."""
+        if self.resource.held is self._held:
+            self.resource.hand_over(error)
+        elif self.resource.held is not None:
+            self.move(self.resource.held)
+
+    # -- failures ---------------------------------------------------------
+
+    async def _refused(self, status: int, response: UpstreamResponse) -> None:
+        """The origin says no: renew the URL if somebody can, else remember the refusal."""
+        if status in RENEWABLE and self._refreshes < REFRESHES:
+            self._refreshes += 1
+            renewed = await self.resource.context.transport.refresh(self.resource.source, status)
+            if renewed is not None:
+                self.resource.url = renewed
+                return
+        error = await self._status_error(status, response)
+        self.resource.remember_refusal(error)
+        raise error
+
+    async def _status_error(self, status: int, response: UpstreamResponse) -> UpstreamStatusError:
+        """Make an error that carries enough of the origin's answer to be passed on."""
+        error = UpstreamStatusError(
+            f"the origin answered {status}",
+            status=status,
+            url=self.resource.source,
+            hint="What is stored of it stays stored.",
+        )
+        page = _Page()
+        try:
+            async with asyncio.timeout(self.resource.settings.read_timeout):
+                await response.pour(page)
+        except (TransportError, TimeoutError):
+            page.content.clear()
+        error.content = bytes(page.content[:ERROR_CONTENT])
+        error.media_type = response.fields.get("content-type")
+        error.retry_after = response.fields.get("retry-after")
+        return error
+
+    async def _after_failure(self, error: TransportError) -> None:
+        """Wait before the next attempt, or raise when there is no point in one.
+
+        Attempts start again from the first missing byte, with pauses that double.
+        """
+        resource, loop = self.resource, asyncio.get_running_loop()
+        if self._failures == 0:
+            self._failing_since = loop.time()
+        self._failures += 1
+        resource.context.counters.origin_failures += 1
+        pause = self._pause(error)
+        if pause is None:
+            raise error
+        resource.attempt_failed(self, error, self._failures)
+        resource.context.emit(DownloadFailed(resource.source, error, pause))
+        logger.info("retrying %s in %.2f s: %s", resource.key, pause, error)
+        await asyncio.sleep(pause)
+
+    def _pause(self, error: TransportError) -> float | None:
+        """Return the seconds until the next attempt, None to give up."""
+        if isinstance(error, TLSError | TooManyRedirectsError):
+            return None
+        if isinstance(error, UpstreamStatusError) and error is self.resource.refusal:
+            return None
+        settings = self.resource.settings
+        pause = delay(
+            self._failures - 1,
+            first=settings.retry_delay,
+            cap=settings.max_retry_delay,
+            jitter=self.resource.context.chance.random(),
+        )
+        asked = getattr(error, "retry_after", None)
+        if asked is not None:
+            pause = max(pause, parse_retry_after(asked, self.resource.context.clock()) or 0.0)
+        if self._held is None and (self._failures >= QUICK_TRIES or pause > QUICK_WAIT):
+            return None
+        quiet = asyncio.get_running_loop().time() - self._failing_since
+        return None if quiet + pause > settings.request_timeout else pause
+
+
+class _Page:
+    """Keeps the beginning of an error page."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def write(self, piece: Buffer) -> bool:
+        self.content += piece
+        return len(self.content) < ERROR_CONTENT
+
+    async def drain(self) -> bool:
+        return False

@@ -1,0 +1,303 @@
+"""Which downloads shall run: a pure function from what is known to what is to be done.
+
+The planner sees what is stored, what is wanted in order of urgency, and which downloads
+run. A running download *leases* the hole ``[position, stop)`` that it fills; leases are
+disjoint and never contain a stored byte when they are made. The plan starts, extends,
+shortens or stops leases so that every wanted byte is stored or leased, no two leases
+share a byte, and nothing is leased that nobody wants (but for what is worth finishing).
+
+rclone's rule decides between waiting and opening a connection: a reader at ``p`` waits
+for a download at ``q`` while ``q ≤ p < q + window``; farther away it gets its own.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import attrs
+
+from cachestream.core.spans import UNBOUNDED, Span, SpanSet
+
+__all__ = [
+    "Action",
+    "Extend",
+    "PlanState",
+    "Running",
+    "Shorten",
+    "Start",
+    "Stop",
+    "Want",
+    "apply_plan",
+    "plan",
+]
+
+
+@attrs.frozen
+class Want:
+    """Bytes that somebody wants; a reader waits at the start of an ``urgent`` one."""
+
+    span: Span
+    urgent: bool = True
+
+
+@attrs.frozen
+class Running:
+    """A download that will store ``[position, stop)``; up to ``keep`` it is worth finishing."""
+
+    ident: int
+    position: int
+    stop: int
+    keep: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class PlanState:
+    """All that a plan depends on.
+
+    Attributes:
+        stored: Bytes that are held.
+        wants: What is wanted, most urgent first.
+        running: The downloads; their leases are disjoint.
+        window: How far past a download's position a reader waits for it, in bytes;
+            None: any distance.
+        limit: How many downloads may run.
+        complete_length: Length of the representation, None while unknown.
+        linear: The origin cannot be asked for parts, or parts could not be joined: there is
+            one exchange from the start to the end, and everybody waits for it.
+        known: A response head has been seen. Before that there is one download only, since
+            nothing is known about the origin.
+    """
+
+    stored: SpanSet
+    wants: tuple[Want, ...] = ()
+    running: tuple[Running, ...] = ()
+    window: int | None = None
+    limit: int = 8
+    complete_length: int | None = None
+    linear: bool = False
+    known: bool = True
+
+
+@attrs.frozen
+class Start:
+    """Start a download of ``span``."""
+
+    span: Span
+
+
+@attrs.frozen
+class Extend:
+    """Let download ``ident`` go on to ``stop``."""
+
+    ident: int
+    stop: int
+
+
+@attrs.frozen
+class Shorten:
+    """Let download ``ident`` end at ``stop`` already."""
+
+    ident: int
+    stop: int
+
+
+@attrs.frozen
+class Stop:
+    """End download ``ident`` at once."""
+
+    ident: int
+
+
+Action: TypeAlias = Start | Extend | Shorten | Stop
+
+
+@attrs.define(eq=False)
+class _Lease:
+    """A lease while the plan is made; ``ident`` is None for one to be started."""
+
+    ident: int | None
+    position: int
+    stop: int
+    keep: int
+    rank: int | None = None  # index of the most urgent want it serves; None: nobody's
+
+
+def plan(state: PlanState) -> tuple[Action, ...]:
+    """Return what to do so that all wanted bytes are stored or leased.
+
+    Under ``limit`` the least urgent wants go without; they are planned again when a
+    download ends. The plan of a state to which its plan was applied is empty.
+    """
+    if not state.known:
+        return _first_plan(state)
+    if state.linear:
+        return _linear_plan(state)
+    leases = [_Lease(run.ident, run.position, run.stop, run.keep) for run in state.running]
+    leases.sort(key=lambda lease: lease.position)
+    for rank, want in enumerate(state.wants):
+        for gap in state.stored.gaps(_clip(want.span, state.complete_length)):
+            _cover(state, leases, gap, want, rank)
+    return _actions(state, leases)
+
+
+def apply_plan(state: PlanState, actions: tuple[Action, ...], first_ident: int) -> PlanState:
+    """Return the state after ``actions``; started downloads are numbered from ``first_ident``."""
+    running = {run.ident: run for run in state.running}
+    for action in actions:
+        match action:
+            case Start(span):
+                running[first_ident] = Running(first_ident, span.start, span.stop)
+                first_ident += 1
+            case Extend(ident, stop) | Shorten(ident, stop):
+                running[ident] = attrs.evolve(running[ident], stop=stop)
+            case Stop(ident):
+                del running[ident]
+    return attrs.evolve(state, running=tuple(running.values()))
+
+
+def _clip(span: Span, complete_length: int | None) -> Span:
+    return span.intersection(Span(0, UNBOUNDED if complete_length is None else complete_length))
+
+
+def _first_plan(state: PlanState) -> tuple[Action, ...]:
+    """Before anything is known of the origin, one download asks for the first bytes wanted."""
+    if state.running:
+        return ()
+    for want in state.wants:
+        for gap in state.stored.gaps(want.span):
+            return (Start(gap),)
+    return ()
+
+
+def _linear_plan(state: PlanState) -> tuple[Action, ...]:
+    """One exchange from the first missing byte to the end serves everybody."""
+    whole = _clip(Span(0, UNBOUNDED), state.complete_length)
+    if state.running:
+        keep = min(state.running, key=lambda run: run.position)
+        actions: list[Action] = [Stop(run.ident) for run in state.running if run is not keep]
+        if keep.stop < whole.stop:
+            actions.append(Extend(keep.ident, whole.stop))
+        return tuple(actions)
+    wanted = any(
+        True for want in state.wants for _ in state.stored.gaps(_clip(want.span, whole.stop))
+    )
+    if not wanted:
+        return ()
+    first = next(state.stored.gaps(whole))
+    return (Start(Span(first.start, whole.stop)),)
+
+
+def _cover(state: PlanState, leases: list[_Lease], gap: Span, want: Want, rank: int) -> None:
+    """Lease every byte of ``gap`` that is not leased yet, as far as the limit allows."""
+    position = gap.start
+    while position < gap.stop:
+        lease = _lease_at(leases, position)
+        playhead = want.urgent and position == want.span.start
+        if lease is not None and playhead and _too_far(state, lease, position):
+            lease = _split(state, leases, lease, position)
+        if lease is None:
+            lease = _lease_hole(state, leases, Span(position, gap.stop), rank, playhead=playhead)
+        if lease is None:  # no room for another download: step over the unleased hole
+            position = _next_position(leases, position, gap.stop)
+            continue
+        lease.rank = rank if lease.rank is None else min(lease.rank, rank)
+        position = lease.stop
+
+
+def _lease_at(leases: list[_Lease], position: int) -> _Lease | None:
+    for lease in leases:
+        if lease.position <= position < lease.stop:
+            return lease
+    return None
+
+
+def _next_position(leases: list[_Lease], position: int, stop: int) -> int:
+    """Return where the next lease after ``position`` begins, at most ``stop``."""
+    return min((lease.position for lease in leases if lease.position > position), default=stop)
+
+
+def _too_far(state: PlanState, lease: _Lease, position: int) -> bool:
+    return state.window is not None and position >= lease.position + max(state.window, 1)
+
+
+def _split(state: PlanState, leases: list[_Lease], lease: _Lease, position: int) -> _Lease:
+    """Give the later part of a lease to a download of its own, if there is room for one."""
+    if not _make_room(state, leases, spare=lease):
+        return lease
+    later = _Lease(None, position, lease.stop, 0)
+    lease.stop = position
+    leases.append(later)
+    leases.sort(key=lambda each: each.position)
+    return later
+
+
+def _lease_hole(
+    state: PlanState, leases: list[_Lease], hole: Span, rank: int, *, playhead: bool
+) -> _Lease | None:
+    """Cover the start of an unleased hole: extend the download before it, or start one."""
+    stop = _next_position(leases, hole.start, hole.stop)
+    stop = min(stop, hole.stop)
+    before = _lease_before(state, leases, hole.start)
+    if before is not None:
+        goes_on = before.stop == hole.start and not playhead
+        if goes_on or not _too_far(state, before, hole.start):
+            before.stop = stop
+            return before
+    if _make_room(state, leases, spare=before):
+        lease = _Lease(None, hole.start, stop, 0)
+        leases.append(lease)
+        leases.sort(key=lambda each: each.position)
+        return lease
+    if before is not None and rank == 0:  # better late than never
+        before.stop = stop
+        return before
+    return None
+
+
+def _lease_before(state: PlanState, leases: list[_Lease], position: int) -> _Lease | None:
+    """Return the lease that would reach ``position`` by going on through missing bytes only."""
+    found: _Lease | None = None
+    for lease in leases:
+        if lease.stop <= position and (found is None or lease.stop >= found.stop):
+            found = lease
+    if found is None:
+        return None
+    stored = state.stored.next_start(found.stop) if found.stop < position else None
+    return found if stored is None or stored >= position else None
+
+
+def _make_room(state: PlanState, leases: list[_Lease], spare: _Lease | None) -> bool:
+    """Make sure that one more download may run, at the cost of one that nobody urgent wants."""
+    if len(leases) < state.limit:
+        return True
+    idle = [lease for lease in leases if lease.rank is None and lease is not spare]
+    if not idle:
+        return False
+    leases.remove(idle[-1])
+    return True
+
+
+def _actions(state: PlanState, leases: list[_Lease]) -> tuple[Action, ...]:
+    """Compare the leases with what runs; stops and cuts come first, so leases stay disjoint."""
+    before = {run.ident: run for run in state.running}
+    kept = {lease.ident for lease in leases}
+    cuts: list[Action] = [Stop(ident) for ident in before if ident not in kept]
+    grows: list[Action] = []
+    for lease in leases:
+        stop = min(lease.stop, max(_wanted_stop(state, lease), lease.keep))
+        if lease.ident is None:
+            grows.append(Start(Span(lease.position, stop)))
+        elif stop <= lease.position:
+            cuts.append(Stop(lease.ident))
+        elif stop < before[lease.ident].stop:
+            cuts.append(Shorten(lease.ident, stop))
+        elif stop > before[lease.ident].stop:
+            grows.append(Extend(lease.ident, stop))
+    return (*cuts, *grows)
+
+
+def _wanted_stop(state: PlanState, lease: _Lease) -> int:
+    """Return how far a lease is wanted; its position when nobody wants any of it."""
+    hole = Span(lease.position, lease.stop)
+    parts = (_clip(want.span, state.complete_length).intersection(hole) for want in state.wants)
+    return max((part.stop for part in parts if part), default=lease.position)

@@ -1,0 +1,713 @@
+"""`CacheManager`: puts transport, store, engine and frontend together, and owns what runs."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import warnings
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import attrs
+
+from cachestream._engine.answering import CacheHandler
+from cachestream._engine.context import EngineContext
+from cachestream._engine.file import CacheFile
+from cachestream._engine.pool import ResourcePool
+from cachestream._engine.resource import Resource
+from cachestream.abc import EntryRecord, Frontend, Handler, Key, Store, StoreUsage, Transport
+from cachestream.core.spans import Span
+from cachestream.core.urls import normalize
+from cachestream.errors import (
+    AccessDeniedError,
+    ClosedError,
+    ConfigurationError,
+    InvalidURLError,
+    ServerUnavailableError,
+    StoreCorruptError,
+    StoreError,
+)
+from cachestream.events import Event, Listener, ResourceCompleted, StreamDisposed
+from cachestream.registry import Registry
+from cachestream.settings import MIB, Settings, StreamSettings
+from cachestream.stream import CacheStream
+
+__all__ = ["CacheManager", "OpenFile", "Statistics"]
+
+logger: Final = logging.getLogger("cachestream.manager")
+
+PAGE: Final = 500
+
+
+@attrs.frozen(kw_only=True)
+class Statistics:
+    """Numbers of a manager since it was started, and what is open now.
+
+    Attributes:
+        requests: Client requests answered, by whatever status.
+        hits: Those that were answered wholly from what was held.
+        bytes_from_store: Bytes given to readers.
+        bytes_from_origin: Content bytes received from origins.
+        origin_requests: Requests sent to origins, redirects and retries included.
+        origin_failures: Exchanges that failed.
+        live_resources: Resources in use, or not yet disposed of.
+        open_readers: Readers of them.
+        running_downloads: Downloads of them.
+        waiting_readers: Readers that wait for a byte.
+        running_tasks: Tasks the manager owns.
+    """
+
+    requests: int = 0
+    hits: int = 0
+    bytes_from_store: int = 0
+    bytes_from_origin: int = 0
+    origin_requests: int = 0
+    origin_failures: int = 0
+    live_resources: int = 0
+    open_readers: int = 0
+    running_downloads: int = 0
+    waiting_readers: int = 0
+    running_tasks: int = 0
+
+
+class CacheManager:
+    """Downloads, caches and streams at the same time; the one object a program makes.
+
+    It may be entered in one task and closed in another. Several may live in one process.
+    Whatever it started has ended when `aclose` returns.
+
+    Args:
+        settings: How to work; the defaults if None.
+        store: A store, or the name of a plug-in. A store that is given is not closed.
+        transport: A transport, or the name of a plug-in. One that is given is not closed.
+        frontend: A frontend, or the name of a plug-in.
+        registry: Where plug-ins are found.
+        listeners: Called with each event.
+        overrides: Fields of `Settings` to change.
+
+    Example:
+        async with CacheManager() as cache:
+            url = cache.get_cache_url("https://example.com/video.mp4")
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        store: Store | str = "disk",
+        transport: Transport | str = "http",
+        frontend: Frontend | str = "loopback",
+        registry: Registry | None = None,
+        listeners: Sequence[Listener] = (),
+        **overrides: Any,
+    ) -> None:
+        try:
+            self.settings = attrs.evolve(settings or Settings(), **overrides)
+        except TypeError as exc:
+            raise ConfigurationError(f"an unknown setting: {exc}") from exc
+        self._registry = registry or Registry()
+        self._given = (store, transport, frontend)
+        self._listeners = [*listeners, self._on_event]
+        self._files: dict[Key, str] = {}
+        self._streams: dict[Resource, CacheStream] = {}
+        self._store: Store | None = None
+        self._transport: Transport | None = None
+        self._frontend: Frontend | None = None
+        self._context: EngineContext | None = None
+        self._pool: ResourcePool | None = None
+        self._handler: CacheHandler | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._supervisor: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._base_url: str | None = None
+        self._closed = False
+
+    # -- life -------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Open the store and listen; idempotent.
+
+        Raises:
+            ConfigurationError: If a setting is wrong or the address cannot be listened on.
+            PluginError: If a plug-in cannot be used.
+            StoreError: If the store cannot be opened.
+        """
+        if self._closed:
+            raise ClosedError("this cache was closed", hint="Make a new CacheManager.")
+        if self._supervisor is not None:
+            return
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._supervisor = asyncio.create_task(self._supervise(ready), name="cachestream")
+        try:
+            await asyncio.shield(ready)
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        except BaseException:
+            self._closed = True
+            await asyncio.wait((self._supervisor,))
+            raise
+
+    async def _supervise(self, ready: asyncio.Future[None]) -> None:
+        """Hold everything that is open, in one task, from start to end."""
+        try:
+            async with AsyncExitStack() as stack:
+                await self._assemble(stack)
+                ready.set_result(None)
+                await self._stop.wait()
+        except BaseException as error:
+            if not ready.done():
+                ready.set_exception(error)
+                ready.exception()  # seen, even if nobody waits any more
+                return
+            raise
+
+    async def _assemble(self, stack: AsyncExitStack) -> None:
+        """Open bottom up; the stack closes in the opposite order."""
+        transport = self._make("transport", self._given[1])
+        if isinstance(self._given[1], str):
+            stack.push_async_callback(transport.aclose)
+        store = self._make("store", self._given[0])
+        if isinstance(self._given[0], str):
+            stack.push_async_callback(store.aclose)
+        self._transport, self._store = transport, store
+        self._group = await stack.enter_async_context(asyncio.TaskGroup())
+        self._context = EngineContext(
+            transport=transport,
+            store=store,
+            settings=self.settings,
+            background=self._run,
+            listeners=self._listeners,
+        )
+        self._pool = ResourcePool(self._context, file_for=self._file_for)
+        stack.push_async_callback(self._close_engine)
+        self._handler = CacheHandler(self._context, self._pool)
+        if self.settings.start_server:
+            self._frontend = self._make("frontend", self._given[2], schemes=transport.schemes)
+            self._base_url = await stack.enter_async_context(self._frontend.serve(self._handler))
+
+    async def _close_engine(self) -> None:
+        assert self._pool is not None
+        assert self._context is not None
+        await self._pool.aclose()
+        self._context.closing = True
+
+    def _make(self, kind: Any, given: Any, **more: Any) -> Any:
+        """Return what was given, or make it by its plug-in's name."""
+        if not isinstance(given, str):
+            return given
+        cls = self._registry.get(kind, given)
+        if kind == "transport" and given == "http":
+            more["address_filter"] = self._check_address
+        maker: Callable[..., Any] | None = getattr(cls, "from_settings", None)
+        return cls() if maker is None else maker(self.settings, **more)
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run ``work`` as a task of this manager; a bug in it is logged and ends only it."""
+        assert self._group is not None
+        task = self._group.create_task(self._guard(work, name), name=f"cachestream: {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @staticmethod
+    async def _guard(work: Coroutine[Any, Any, None], name: str) -> None:
+        try:
+            await work
+        except Exception:
+            logger.exception("%s failed unexpectedly", name)
+
+    async def aclose(self) -> None:
+        """End everything; idempotent. Nothing of the manager runs afterwards."""
+        self._closed = True
+        self._stop.set()
+        if self._supervisor is not None:
+            await asyncio.shield(self._wait_supervisor())
+
+    async def _wait_supervisor(self) -> None:
+        assert self._supervisor is not None
+        await asyncio.wait((self._supervisor,))
+        if not self._supervisor.cancelled() and (error := self._supervisor.exception()):
+            raise error
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if getattr(self, "_supervisor", None) is not None and not self._closed:
+            _warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    # -- facts ------------------------------------------------------------
+
+    @property
+    def base_url(self) -> str | None:
+        """The local server's URL, None without one."""
+        return self._base_url
+
+    @property
+    def has_server(self) -> bool:
+        """Whether local URLs can be made."""
+        return self._base_url is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `aclose` was called."""
+        return self._closed
+
+    @property
+    def store(self) -> Store:
+        """The store.
+
+        Raises:
+            ClosedError: Before the start.
+        """
+        return self._engine[1].context.store
+
+    @property
+    def handler(self) -> Handler:
+        """What answers requests, for a frontend of one's own."""
+        self._engine  # noqa: B018  # raises when not started
+        assert self._handler is not None
+        return self._handler
+
+    @property
+    def all_streams(self) -> tuple[CacheStream, ...]:
+        """The streams of all live resources."""
+        pool = self._engine[1]
+        return tuple(self._stream(resource) for resource in pool.resources.values())
+
+    def statistics(self) -> Statistics:
+        """Return the numbers so far."""
+        context, pool = self._engine
+        live = [*pool.resources.values(), *pool.private]
+        readers = [reader for resource in live for reader in resource.readers]
+        return Statistics(
+            **{name: getattr(context.counters, name) for name in _COUNTED},
+            live_resources=len(live),
+            open_readers=len(readers),
+            waiting_readers=sum(reader.waiting for reader in readers),
+            running_downloads=sum(len(resource.downloads) for resource in live),
+            running_tasks=len(self._tasks),
+        )
+
+    async def usage(self) -> StoreUsage:
+        """Return how full the store is."""
+        return await self.store.usage()
+
+    async def ensure_active(self) -> bool:
+        """Make sure that the local server answers; True if it had to be opened anew."""
+        self._engine  # noqa: B018
+        return False if self._frontend is None else await self._frontend.ensure_active()
+
+    # -- URLs and streams -------------------------------------------------
+
+    def get_cache_url(self, source: str, *, file: str | Path | None = None) -> str:
+        """Return the local URL of ``source``; nothing is fetched before somebody asks for it.
+
+        Args:
+            source: The source URL; a local URL gives itself.
+            file: Where its data shall be kept.
+
+        Raises:
+            InvalidURLError: If it is no URL that can be fetched.
+            ServerUnavailableError: If there is no local server.
+        """
+        context, _ = self._engine
+        if self._frontend is None or self._base_url is None:
+            raise ServerUnavailableError(
+                "there is no local server",
+                url=source,
+                hint="Start the manager with start_server=True, or read through create_stream().",
+            )
+        source = self._source(source)
+        context.name_origin(source)
+        if file is not None:
+            self._files[context.key(source)] = str(file)
+        return self._frontend.url_for(source)
+
+    def create_stream(
+        self,
+        source: str,
+        *,
+        file: str | Path | None = None,
+        settings: StreamSettings | None = None,
+        **changes: Any,
+    ) -> CacheStream:
+        """Return the stream of ``source``, retained once more; it is made if need be.
+
+        Args:
+            source: The source URL or its local URL.
+            file: Where its data shall be kept.
+            settings: Settings for this stream instead of the manager's.
+            changes: Single settings to change.
+
+        Raises:
+            InvalidURLError: If it is no URL that can be fetched.
+            ConfigurationError: If a setting is wrong, or data is already kept elsewhere.
+        """
+        context, pool = self._engine
+        source = self._source(source)
+        context.name_origin(source)
+        chosen = self._chosen(settings, changes)
+        resource = pool.retain(source, settings=chosen, file=None if file is None else str(file))
+        try:
+            self._apply(resource, chosen, file)
+            stream = self._stream(resource)
+            stream.retain()
+        finally:
+            pool.release_resource(resource)
+        return stream
+
+    def _chosen(
+        self, settings: StreamSettings | None, changes: Mapping[str, Any]
+    ) -> StreamSettings | None:
+        if settings is None:
+            return self.settings.for_stream(**changes) if changes else None
+        return attrs.evolve(settings, **changes) if changes else settings
+
+    @staticmethod
+    def _apply(
+        resource: Resource, settings: StreamSettings | None, file: str | Path | None
+    ) -> None:
+        if settings is not None:
+            resource.settings = settings
+        if file is not None and resource.file != str(file):
+            if resource.held is not None:
+                raise ConfigurationError(
+                    f"this stream is already kept in another place than {file}",
+                    url=resource.source,
+                    hint="Name the file when the stream is first used, or export it.",
+                )
+            resource.file = str(file)
+
+    async def pre_cache_url(
+        self, source: str, *, bytes: int | None = None, file: str | Path | None = None
+    ) -> Path | None:
+        """Fetch a resource ahead of its use; return its file if the store has files.
+
+        Args:
+            source: The source URL.
+            bytes: Only so many from the start; None for all.
+            file: Where its data shall be kept.
+
+        Raises:
+            CacheStreamError: If it cannot be had.
+        """
+        stream = self.create_stream(source, file=file)
+        try:
+            if bytes is None:
+                return await stream.download()
+            response = await stream.request(0, max(1, bytes))
+            async with response:
+                async for _ in response:
+                    pass
+            return stream.file
+        finally:
+            stream.release()
+
+    def get_existing_stream(self, url: str) -> CacheStream | None:
+        """Return the live stream of a source or local URL, not retained; None if there is none."""
+        resource = self._engine[1].get(self._source(url))
+        return None if resource is None else self._stream(resource)
+
+    def open(self, source: str) -> OpenFile:
+        """Open a resource as an asynchronous file: ``async with cache.open(url) as f``.
+
+        Nothing is fetched before the first read.
+        """
+        return OpenFile(self, source)
+
+    async def open_file(self, source: str) -> CacheFile:
+        """Open a resource as an asynchronous file; the caller closes it."""
+        context, pool = self._engine
+        source = self._source(source)
+        context.name_origin(source)
+        return CacheFile(pool, pool.retain(source))
+
+    def create_stream_settings(self, **changes: Any) -> StreamSettings:
+        """Return the manager's settings for one stream, with some of them changed."""
+        return self.settings.for_stream(**changes)
+
+    # -- what is stored ---------------------------------------------------
+
+    async def get_cache_record(self, url: str) -> EntryRecord | None:
+        """Return what the store knows of a source or local URL, None if nothing."""
+        context, _ = self._engine
+        records = await self.store.select(context.key(self._source(url)))
+        return records[0] if records else None
+
+    async def cache_records(
+        self, *, limit: int = PAGE, after: str | None = None, active: bool | None = None
+    ) -> tuple[EntryRecord, ...]:
+        """Return a page of what is stored.
+
+        Args:
+            limit: Most records to return.
+            after: The ``entry_id`` to go on after.
+            active: Only those in use (True) or not in use (False).
+        """
+        found: list[EntryRecord] = []
+        while len(found) < limit:
+            page = await self.store.records(after=after, limit=min(PAGE, limit))
+            if not page:
+                break
+            after = page[-1].entry_id
+            found += [each for each in page if active is None or self._in_use(each) is active]
+        return tuple(found[:limit])
+
+    def _in_use(self, record: EntryRecord) -> bool:
+        resource = self._engine[1].resources.get(record.key)
+        return resource is not None and (
+            resource.entry is not None and resource.entry.entry_id == record.entry_id
+        )
+
+    async def delete(self, url: str) -> bool:
+        """Delete what is stored of a source or local URL; True if there was anything."""
+        context, pool = self._engine
+        source = self._source(url)
+        records = await self.store.select(context.key(source))
+        resource = pool.get(source)
+        if resource is not None:
+            await resource.reset()
+        for record in records:
+            await self.store.delete(record.entry_id)
+        return bool(records)
+
+    async def delete_cache(self, *, partial_only: bool = False) -> int:
+        """Delete all entries that are not in use; return how many.
+
+        Args:
+            partial_only: Leave complete ones alone.
+        """
+        count, after = 0, None
+        while page := await self.store.records(after=after, limit=PAGE):
+            after = page[-1].entry_id
+            for record in page:
+                if self._in_use(record) or (partial_only and record.complete):
+                    continue
+                await self.store.delete(record.entry_id)
+                count += 1
+        return count
+
+    async def verify(self, url: str | None = None) -> list[tuple[EntryRecord, tuple[Span, ...]]]:
+        """Read all stored bytes, or those of one URL, and check them.
+
+        Returns:
+            Each record with the spans that failed; those are forgotten and fetched anew
+            when they are next asked for.
+        """
+        results = []
+        if url is not None:
+            records = await self.store.select(self._engine[0].key(self._source(url)))
+            return [(record, await self._verify(record)) for record in records]
+        after = None
+        while page := await self.store.records(after=after, limit=PAGE):
+            after = page[-1].entry_id
+            results += [(record, await self._verify(record)) for record in page]
+        return results
+
+    async def _verify(self, record: EntryRecord) -> tuple[Span, ...]:
+        bad: list[Span] = []
+        try:
+            entry = await self.store.open(record.entry_id)
+        except StoreError:
+            return (Span(0, record.representation.complete_length or 0),)
+        try:
+            position = 0
+            while (start := entry.spans.next_start(position)) is not None:
+                span = Span(start, min(entry.spans.run_stop(start), start + MIB))
+                position = span.stop
+                try:
+                    await entry.read(span)
+                except StoreCorruptError as error:
+                    bad.append(error.span or span)
+                    position = start if start in entry.spans else bad[-1].stop
+                except StoreError:
+                    bad.append(span)
+        finally:
+            await entry.aclose()
+        return tuple(bad)
+
+    async def export(self, url: str, path: str | Path) -> Path:
+        """Copy a stored resource to a file of its own; it must be complete.
+
+        Raises:
+            StoreError: If it is not complete, or cannot be written.
+        """
+        record = await self.get_cache_record(url)
+        if record is None or not record.complete:
+            raise StoreError("only what is complete can be exported", url=url)
+        await self._export(record.entry_id, Path(path))
+        return Path(path)
+
+    async def _export(self, entry_id: str, path: Path) -> None:
+        exporter = getattr(self.store, "export", None)
+        if exporter is None:
+            raise StoreError("this store cannot export files")
+        await exporter(entry_id, path)
+
+    # -- inside -----------------------------------------------------------
+
+    @property
+    def _engine(self) -> tuple[EngineContext, ResourcePool]:
+        if self._context is None or self._pool is None or self._closed:
+            raise ClosedError(
+                "this cache is not open", hint="Use `async with CacheManager() as cache`."
+            )
+        return self._context, self._pool
+
+    def _source(self, url: str) -> str:
+        """Return the normalised source of a source or local URL."""
+        if self._frontend is not None and self._base_url is not None:
+            source = self._frontend.source_for(url)
+            if source is not None:
+                return source
+        source = normalize(url)
+        scheme = source.split(":", 1)[0]
+        schemes = self._engine[0].transport.schemes
+        if scheme not in schemes:
+            raise InvalidURLError(
+                f"no transport serves {scheme} URLs",
+                url=url,
+                hint="These are served: " + ", ".join(sorted(schemes)),
+            )
+        return source
+
+    def _stream(self, resource: Resource) -> CacheStream:
+        stream = self._streams.get(resource)
+        if stream is None:
+            pool = self._engine[1]
+            stream = CacheStream(pool, resource, self._url_or_none, self._file_of, self._deliver)
+            self._streams[resource] = stream
+            created = self.settings.on_stream_created
+            if created is not None:
+                self._call(created, stream)
+        return stream
+
+    def _url_or_none(self, source: str) -> str | None:
+        if self._frontend is None or self._base_url is None:
+            return None
+        return self._frontend.url_for(source)
+
+    def _file_for(self, key: Key, source: str) -> str | None:
+        """Return where the program wants the data of a new resource."""
+        if key in self._files:
+            return self._files[key]
+        resolver = self.settings.cache_file_resolver
+        chosen = None if resolver is None else resolver(source)
+        return None if chosen is None else str(chosen)
+
+    def _file_of(self, resource: Resource) -> Path | None:
+        """Return the data file of a resource, None if the store has none."""
+        path_of: Callable[[str], Path] | None = getattr(self._store, "path_of", None)
+        entry = resource.entry
+        if path_of is None or entry is None or resource.is_ephemeral:
+            return None
+        try:
+            return path_of(entry.entry_id)
+        except StoreError:
+            return None
+
+    async def _deliver(self, resource: Resource) -> None:
+        """Put a complete resource where the program wants it, if it was stored before."""
+        wanted, entry = resource.file, resource.entry
+        if wanted is None or entry is None or os.path.exists(wanted):  # noqa: ASYNC240
+            return
+        await self._export(entry.entry_id, Path(wanted))
+
+    def _on_event(self, event: Event) -> None:
+        """Do what completion and disposal bring with them."""
+        assert self._pool is not None
+        if isinstance(event, ResourceCompleted):
+            resource = self._pool.get(event.source)
+            if resource is not None:
+                self._call_done(resource)
+        elif isinstance(event, StreamDisposed):
+            for resource in [each for each in self._streams if each.closed]:
+                self._streams.pop(resource).mark_disposed()
+
+    def _call_done(self, resource: Resource) -> None:
+        callbacks = [resource.settings.on_cache_done, self.settings.on_cache_done]
+        for callback in dict.fromkeys(each for each in callbacks if each is not None):
+            self._call(callback, self._stream(resource), self._file_of(resource))
+
+    def _call(self, callback: Callable[..., object], *args: object) -> None:
+        """Call the program; its exceptions are logged, its coroutines are run."""
+        assert self._context is not None
+        try:
+            result = callback(*args)
+            if asyncio.iscoroutine(result):
+                self._context.spawn(result, "callback")
+        except Exception:
+            logger.exception("a callback failed")
+
+    def _check_address(self, address: str, port: int) -> None:
+        """Refuse upstream connections to our own listener: they would never end.
+
+        Raises:
+            AccessDeniedError: If it is ours.
+        """
+        if self._base_url is None or urlsplit(self._base_url).port != port:
+            return
+        ip = ipaddress.ip_address(address)
+        mapped = getattr(ip, "ipv4_mapped", None) or ip
+        if mapped.is_loopback or mapped.is_unspecified or str(mapped) == self.settings.host:
+            raise AccessDeniedError(
+                "this is the cache's own address",
+                url=self._base_url,
+                hint="Name the source, not its local URL.",
+            )
+
+
+class OpenFile:
+    """An asynchronous context manager that opens a `CacheFile`; it can be awaited too."""
+
+    def __init__(self, manager: CacheManager, source: str) -> None:
+        self._manager = manager
+        self._source = source
+        self._file: CacheFile | None = None
+
+    def __await__(self) -> Generator[Any, None, CacheFile]:
+        return self._open().__await__()
+
+    async def _open(self) -> CacheFile:
+        return await self._manager.open_file(self._source)
+
+    async def __aenter__(self) -> CacheFile:
+        self._file = await self._open()
+        return self._file
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            await self._file.aclose()
+
+
+_COUNTED: Final = (
+    "requests",
+    "hits",
+    "bytes_from_store",
+    "bytes_from_origin",
+    "origin_requests",
+    "origin_failures",
+)
