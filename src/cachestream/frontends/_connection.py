@@ -351,7 +351,10 @@ class Connection(web.RequestHandler):
         """Whether another request may follow on this connection."""
         if not request.keep_alive or self._close or self._force_close:
             return False
-        # What follows unread content cannot be told from it.
+        # What follows a CONNECT may be meant for the tunnel that it did not get, and what
+        # follows unread content cannot be told from it.
+        if request.method == "CONNECT":
+            return False
         if request.body_exists and not request.content.is_eof():
             return False
         return not self._half_closed or self._request_count > self._answered + 1

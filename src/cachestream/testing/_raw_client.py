@@ -76,8 +76,12 @@ class RawClient:
         self._socket.setblocking(False)
         if self._receive_buffer is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        async with asyncio.timeout(PATIENCE_S):
-            await self._loop.sock_connect(self._socket, (host, port))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._loop.sock_connect(self._socket, (host, port))
+        except BaseException:
+            self.close()
+            raise
         return self
 
     async def __aexit__(

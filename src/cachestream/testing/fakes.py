@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -246,20 +247,23 @@ class WaitingBody(FakeBody):
     def __init__(self) -> None:
         super().__init__()
         self.waiting = asyncio.Event()
-        self._fed: asyncio.Queue[Piece | End] = asyncio.Queue()
+        self._fed: deque[Piece | End] = deque()
+        self._arrived = asyncio.Event()
 
     def feed(self, piece: Piece | End) -> None:
         """Add a piece of any size, or `END`."""
-        self._fed.put_nowait(piece)
+        self._fed.append(piece)
+        self._arrived.set()
 
     def piece(self, limit: int) -> Piece | End | None:
-        return None if self._fed.empty() else self._fed.get_nowait()
+        return self._fed.popleft() if self._fed else None
 
     async def next(self, limit: int) -> Piece | End:
-        if self._fed.empty():
+        while not self._fed:
+            self._arrived.clear()
             self.waiting.set()
             try:
-                self._fed.put_nowait(await self._fed.get())
+                await self._arrived.wait()
             finally:
                 self.waiting.clear()
         return await super().next(limit)
