@@ -234,7 +234,7 @@ class UpstreamPolicy:
         if self.any or origin in self._exact:
             return True
         scheme, _, authority = origin.partition("://")
-        host, port = split_authority(authority)
+        host, port = _split_normal(authority)
         port = DEFAULT_PORTS.get(scheme) if port is None else port
         if host in self._exact or f"{host}:{port}" in self._exact:
             return True
@@ -253,6 +253,14 @@ def _add_entry(entry: str, exact: set[str], suffixes: list[tuple[str, int | None
     else:
         host, port = split_authority(_bracketed(entry))
         exact.add(host if port is None else f"{host}:{port}")
+
+
+def _split_normal(authority: str) -> tuple[str, int | None]:
+    """Split an authority that is normalised already."""
+    if authority.endswith("]") or ":" not in authority:
+        return authority, None
+    host, _, port = authority.rpartition(":")
+    return host, int(port)
 
 
 def _bracketed(entry: str) -> str:

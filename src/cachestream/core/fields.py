@@ -110,7 +110,7 @@ _UNSENDABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _OWS: Final = " \t"
 
 # A quoted string may hold commas, and quoted pairs; one that is never closed reaches to the end.
-_ELEMENT: Final = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|\\?\Z))+', re.DOTALL)
+_ELEMENT: Final = re.compile(r'(?:[^,"]+|"(?:[^"\\]|\\.)*(?:"|\\?\Z))+', re.DOTALL)
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 

@@ -101,7 +101,7 @@ def parse_range(value: str) -> tuple[RangeSpec, ...] | None:
         if spec is None:
             return None
         specs.append(spec)
-    if not specs or _count_distinct(specs) > MAX_RANGES:
+    if not specs or (len(specs) > MAX_RANGES and _count_distinct(specs) > MAX_RANGES):
         return None
     return tuple(specs)
 
@@ -140,8 +140,10 @@ def resolve(specs: tuple[RangeSpec, ...], complete_length: int) -> tuple[Span, .
     result: list[Span] = []
     for spec in specs:
         span = spec.span(complete_length)
-        if span:
+        if span and result:
             _merge_into(result, span)
+        elif span:
+            result.append(span)
     return tuple(result)
 
 
