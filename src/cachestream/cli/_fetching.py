@@ -21,10 +21,11 @@ from cachestream.cli._session import open_cache, run, store_option
 from cachestream.cli._values import RangeType, SizeType
 from cachestream.core.ranges import RangeSpec
 from cachestream.core.urls import display
-from cachestream.errors import CacheStreamError, RangeNotSatisfiableError, UpstreamStatusError
+from cachestream.errors import CacheStreamError, RangeNotSatisfiableError
 
 if TYPE_CHECKING:
-    from cachestream.manager import CacheManager, CacheStream
+    from cachestream.manager import CacheManager
+    from cachestream.stream import CacheStream
 
 __all__ = ["cat", "get", "prefetch"]
 
@@ -125,12 +126,6 @@ async def _copy(
         start, end = await _bounds(stream, span)
         response = await stream.request(start, end)
         try:
-            if response.status >= 400:
-                raise UpstreamStatusError(
-                    f"the origin answers {response.status}",
-                    status=response.status,
-                    url=display(url),
-                )
             total = response.complete_length if span is None else None
             done = 0
             async for piece in response:
@@ -156,7 +151,10 @@ async def _bounds(stream: CacheStream, span: RangeSpec | None) -> tuple[int, int
     length = (await stream.head()).complete_length
     if length is None:
         raise RangeNotSatisfiableError("the length is unknown, and so are the last bytes")
-    return span.span(length).start, length
+    found = span.span(length)
+    if not found:
+        raise RangeNotSatisfiableError("there are no last bytes", complete_length=length)
+    return found.start, found.stop
 
 
 @asynccontextmanager

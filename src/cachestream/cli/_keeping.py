@@ -275,10 +275,10 @@ def verify(
 
 async def _verify(
     given: dict[str, Any], store: str | None, urls: tuple[str, ...]
-) -> list[tuple[EntryRecord, list[Span]]]:
+) -> list[tuple[EntryRecord, tuple[Span, ...]]]:
     async with open_cache(given, store, start_server=False) as cache:
         if not urls:
-            return list(await cache.verify(None))
+            return await cache.verify(None)
         for url in urls:
             if await cache.get_cache_record(url) is None:
                 raise Failure(f"not in the cache: {url}", Exit.NOT_FOUND)

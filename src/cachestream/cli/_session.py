@@ -43,7 +43,7 @@ def open_cache(given: dict[str, Any], store: str | None, **settings: object) -> 
     # Here and not above: it imports aiohttp, which `--help` and `url` have no use for.
     from cachestream.manager import CacheManager
 
-    return CacheManager(store=store, **{**given, **settings})
+    return CacheManager(store=store or "disk", **{**given, **settings})
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
