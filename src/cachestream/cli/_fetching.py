@@ -121,7 +121,7 @@ async def _copy(
     name: str,
 ) -> int:
     """Write the bytes of a URL as they arrive, and return how many there were."""
-    blocks = not stat.S_ISREG(os.fstat(out.fileno()).st_mode)
+    blocks = _may_block(out)
     async with _stream(cache, url) as stream:
         start, end = await _bounds(stream, span)
         response = await stream.request(start, end)
@@ -140,6 +140,14 @@ async def _copy(
             await response.aclose()
     out.flush()
     return done
+
+
+def _may_block(out: IO[bytes]) -> bool:
+    """Tell whether writing may wait for somebody else."""
+    try:
+        return not stat.S_ISREG(os.fstat(out.fileno()).st_mode)
+    except OSError:  # what is no real file does not wait
+        return False
 
 
 async def _bounds(stream: CacheStream, span: RangeSpec | None) -> tuple[int, int | None]:
@@ -223,12 +231,14 @@ async def _prefetch(
 
 
 async def _fetch_in(cache: CacheManager, url: str, size: int | None, meter: Meter) -> None:
-    async with _stream(cache, url) as stream, asyncio.TaskGroup() as tasks:
-        watcher = tasks.create_task(_watch(stream, display(url), size, meter))
+    async with _stream(cache, url) as stream:
+        # No TaskGroup, which would wrap the one error that can come out of this.
+        watcher = asyncio.create_task(_watch(stream, display(url), size, meter))
         try:
             await cache.pre_cache_url(url, bytes=size)
         finally:
             watcher.cancel()
+            await asyncio.wait((watcher,))
 
 
 async def _watch(stream: CacheStream, name: str, size: int | None, meter: Meter) -> None:
