@@ -1,5 +1,6 @@
 """The stores that cachestream brings along."""
 
+from cachestream.backends._disk import DiskStore
 from cachestream.backends._memory import MemoryMedium, MemoryStore
 
-__all__ = ["MemoryMedium", "MemoryStore"]
+__all__ = ["DiskStore", "MemoryMedium", "MemoryStore"]

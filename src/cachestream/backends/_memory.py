@@ -333,15 +333,18 @@ class _MemoryWriter(SpanWriter):
         self._closed = False
 
     def write(self, piece: Buffer) -> bool:
-        """Store ``piece`` at `position`; there is always room in memory until `max_size`."""
+        """Store ``piece`` at `position`; bytes that are stored already are left as they are."""
         self._entry._check_open()
         if self._closed:
             raise ClosedError("this writer is closed", url=self._cell.source)
-        span = Span(self.position, self.position + len(piece))
-        self._store.make_room(self._cell.room_for(span))
-        self._store.medium.allocated += self._cell.put(self.position, memoryview(piece).cast("B"))
-        self._cell.spans.add(span)
-        self._written.add(span)
+        view = memoryview(piece).cast("B")
+        span = Span(self.position, self.position + len(view))
+        for gap in list(self._cell.spans.gaps(span)):
+            self._store.make_room(self._cell.room_for(gap))
+            part = view[gap.start - span.start : gap.stop - span.start]
+            self._store.medium.allocated += self._cell.put(gap.start, part)
+            self._cell.spans.add(gap)
+            self._written.add(gap)
         self.position = span.stop
         return True
 
