@@ -176,7 +176,7 @@ class CacheManager:
                 await self._stop.wait()
         except BaseException as error:
             if not ready.done():
-                ready.set_exception(error)
+                ready.set_exception(_single(error))
                 ready.exception()  # seen, even if nobody waits any more
                 return
             raise
@@ -227,6 +227,7 @@ class CacheManager:
         task = self._group.create_task(self._guard(work, name), name=f"cachestream: {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # it may be cancelled before it began
         return task
 
     @staticmethod
@@ -673,6 +674,13 @@ class CacheManager:
                 url=self._base_url,
                 hint="Name the source, not its local URL.",
             )
+
+
+def _single(error: BaseException) -> BaseException:
+    """Return the one error that a task group wrapped, so that callers can catch its kind."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 class OpenFile:

@@ -102,11 +102,13 @@ class Download:
         self._failing_since = 0.0
         self._refreshes = 0
         self._cancelled = False
+        self._started = False
 
     # -- running ----------------------------------------------------------
 
     async def run(self) -> None:
         """Fetch until the hole is filled, nobody wants more, or it is of no use."""
+        self._started = True
         try:
             while not self._done:
                 try:
@@ -132,6 +134,8 @@ class Download:
     def cancel(self) -> None:
         """Stop at once; the caller has taken the lease away, so nothing more is written."""
         self._cancelled = True
+        if not self._started:
+            self.abandon()  # its task will never run
         if self.task is not None:
             self.task.cancel()
 

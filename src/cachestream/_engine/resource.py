@@ -81,6 +81,9 @@ REUSE_WINDOW: Final = MIB
 KEEP: Final = 256 * KIB
 """What is worth finishing of a download that nobody wants while others wait."""
 
+LEAST_WANT: Final = 256 * KIB
+"""Least that a reader wants of what was asked for, so that no request is for crumbs."""
+
 TRAILS: Final = 16
 """How many ends of earlier readers are remembered, to recognise one that goes on."""
 
@@ -138,6 +141,7 @@ class Resource:
         self._completed = False
         self._trails: dict[int, int] = {}
         self._idents = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     # -- what it is -------------------------------------------------------
 
@@ -307,7 +311,7 @@ class Resource:
 
     def _probe(self, spec: RangeSpec | None) -> None:
         """Start the first download: it asks for the first bytes wanted and learns the rest."""
-        ahead = max(self.settings.read_ahead, 64 * KIB)
+        ahead = max(self.settings.read_ahead, LEAST_WANT)
         if spec is not None and spec.suffix_length is not None:
             self._start(Span(0, UNBOUNDED), suffix=spec.suffix_length)
             return
@@ -333,12 +337,13 @@ class Resource:
         settings = self.settings
         if settings.completion == "ahead":
             return settings.max_read_ahead
-        return min(max(settings.read_ahead, reader.sequential), settings.max_read_ahead)
+        grown = min(max(settings.read_ahead, reader.sequential), settings.max_read_ahead)
+        return max(grown, LEAST_WANT)
 
     def _want(self, reader: Reader) -> Want:
         """Return what a reader wants now: bounded, whatever the client asked for."""
         remaining = reader.remaining
-        stop = reader.position + max(1, self.read_ahead(reader))
+        stop = reader.position + self.read_ahead(reader)
         goes_on = reader.joined or self.settings.completion in ("ahead", "complete")
         if self.settings.completion == "demand" or not goes_on:
             stop = min(stop, remaining.stop)
@@ -583,8 +588,18 @@ class Resource:
         if not self._completers:
             self._fill = False
         if any(reader.waiting and reader.error is None for reader in self.readers):
-            self.replan()
+            self._replan_later()
         self._touch()
+
+    def _replan_later(self) -> None:
+        """Plan again after a pause: what fails at once must not be tried without end."""
+        if self._timer is None and not self.closed:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(0.1, self.settings.retry_delay), self._replan_due)
+
+    def _replan_due(self) -> None:
+        self._timer = None
+        self.replan()
 
     def attempt_failed(self, download: Download, error: CacheStreamError, tries: int) -> None:
         """Note a failure that will be tried again; who has not begun yet need not wait long."""
@@ -782,6 +797,8 @@ class Resource:
         if self.closed:
             return
         self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         error = ClosedError("the stream was disposed", url=self.source)
         self._stop_downloads()
         for reader in list(self.readers):
