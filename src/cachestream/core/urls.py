@@ -65,6 +65,7 @@ _REFERENCE: Final = re.compile(
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+-]*")
 _AUTHORITY: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")
+_MAX_HOST: Final = 254  # with the final dot of a fully qualified name
 _ABSOLUTE_FORM: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 _TOKEN_PREFIX: Final = re.compile(rf"({_ABSOLUTE_FORM.pattern})?/(?:~|%7E)([^/?#]*)", re.IGNORECASE)
@@ -84,6 +85,7 @@ _MAYBE_DOTS: Final = re.compile(r"/(?:\.|%2e)", re.IGNORECASE)
 _ESCAPED: Final = {"%5b": "[", "%5d": "]", "%3a": ":"}
 _ESCAPED_IN_AUTHORITY: Final = re.compile(r"%5b|%5d|%3a", re.IGNORECASE)
 
+_LOCAL_FORM: Final = "Write /example.com/file, or /http/example.com/file"
 _FULL_URL: Final = "Write the whole URL, as in https://example.com/file"
 
 
@@ -166,12 +168,12 @@ def normalize_host(host: str) -> str:
     """
     if host.startswith("["):
         return _ipv6(host)
-    if not host.isascii():
+    if not host.isascii() and len(host) <= _MAX_HOST:  # international names are slow to read
         host = _to_ascii(host)
     host = host.lower()
     # The final dot of a fully qualified name is no empty label.
     labels = host.removesuffix(".").split(".")
-    if len(host) > 254 or not all(map(_LABEL.fullmatch, labels)):
+    if len(host) > _MAX_HOST or not all(map(_LABEL.fullmatch, labels)):
         raise ValueError("the host of the URL is not a host name")
     return host
 
@@ -331,7 +333,9 @@ def source_of(target: str, *, token: str | None = None, schemes: frozenset[str])
     first, slash, rest = path[1:].partition("/")
     first = _unescape_authority(first)
     if path in NOT_SOURCES or not first:
-        _refuse("the path names no source", target, "Use /example.com/file", status=404)
+        _refuse("the path names no source", target, _LOCAL_FORM, status=404)
+    if first.endswith(":"):  # /https://example.com/file
+        _refuse("a local path has no colon after a scheme", target, _LOCAL_FORM)
     if _is_authority(first):
         scheme, authority = "https", first
     else:
