@@ -14,7 +14,7 @@ ARGS   ?=
 .PHONY: help demo test test-long check lint types layers format docs system clean
 
 help:
-	@echo "make demo       show the main job on this machine alone, in about twenty seconds"
+	@echo "make demo       show the main job on this machine alone, in about ten seconds"
 	@echo "make test       run all tests but the long ones"
 	@echo "make test-long  run the long tests"
 	@echo "make check      run ruff, mypy and the import contracts"

@@ -30,6 +30,8 @@ def test_the_demonstration_holds(run: Run) -> None:
 def test_a_broken_promise_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     """A figure that is not as promised is named, after the table, and the code is 1."""
     story = object.__new__(Story)
+    story.size = 2048
+    monkeypatch.setattr(story, "sent", lambda: 3072)
     story.steps = [Step("read", 2048, 1024, 0.5)]
     story.broken = ["the second time was not free"]
 
@@ -41,6 +43,7 @@ def test_a_broken_promise_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(demo)
     assert result.exit_code == 1
     assert "2 KiB" in result.output
+    assert "the origin sent 3 KiB in all" in result.output
     assert "not as promised: the second time was not free" in result.output
     assert "All as promised" not in result.output
 

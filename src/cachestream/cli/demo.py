@@ -79,7 +79,7 @@ class Step:
     help="How long the origin needs to send the file once.",
 )
 def demo(seconds: float) -> None:
-    """Show the main job without a network, in about twenty seconds.
+    """Show the main job without a network, in about ten seconds.
 
     A player starts at once, seeks, survives a kill and a restart, and the second time
     nothing is fetched. It fails if a figure is not as it should be.
@@ -91,9 +91,11 @@ def demo(seconds: float) -> None:
     head = ("DELIVERED", "ORIGIN SENT", "WAS HELD", "TOOK", "WHAT")
     click.echo("")
     click.echo(columns(head, [step.cells for step in story.steps], right=4))
+    sent = format_size(story.sent())
+    click.echo(f"\nThe file has {format_size(story.size)}; the origin sent {sent} in all.")
     if story.broken:
         raise Failure("not as promised: " + "; ".join(story.broken))
-    click.echo("\nAll as promised: nothing that was held was fetched again.")
+    click.echo("All as promised: what was held was not fetched again.")
 
 
 async def tell(media: Path, cache_dir: Path, seconds: float) -> Story:
@@ -149,21 +151,21 @@ class Story:
 
     async def second_act(self) -> None:
         """Go on after a restart, and read again."""
-        lost = self._sent()
+        lost = self.sent()
         async with self._server() as (url, _):
             click.echo("the server was killed and is there again; the player asks once more")
             with open_meter() as meter:
                 await self._read_whole(url, "read all after the restart", meter)
             self._expect(
-                self._sent() <= self.size + _LOST_BYTES,
-                f"the origin sent {format_size(self._sent())} in all, "
+                self.sent() <= self.size + _LOST_BYTES,
+                f"the origin sent {format_size(self.sent())} in all, "
                 f"{format_size(lost)} of it before the kill",
             )
-            before = self._sent()
+            before = self.sent()
             click.echo("and a second time")
             with open_meter() as meter:
                 await self._read_whole(url, "read all a second time", meter)
-            self._expect(self._sent() == before, "the second time was not free")
+            self._expect(self.sent() == before, "the second time was not free")
 
     @asynccontextmanager
     async def _server(self) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
@@ -205,7 +207,7 @@ class Story:
                     if not got:
                         self._note("start to play", len(piece), began, 0)
                         self._expect(
-                            self._sent() < self.size * _SEEK_AT, "the start was not at once"
+                            self.sent() < self.size * _SEEK_AT, "the start was not at once"
                         )
                     got += len(piece)
                     meter.update("play", got, self.size)
@@ -225,18 +227,18 @@ class Story:
         """Ask for bytes far ahead of what is there."""
         start = int(self.size * _SEEK_TO)
         stop = min(self.size, start + _SEEK_BYTES)
-        began, before = time.monotonic(), self._sent()
+        began, before = time.monotonic(), self.sent()
         headers = {"Range": f"bytes={start}-{stop - 1}"}
         async with self.http.get(url, headers=headers) as response:
             piece = await response.read()
         self._expect(response.status == 206, f"the seek was answered {response.status}")
         self._expect(piece == self.content[start:stop], "the seek brought wrong bytes")
         # Had it waited for the download to come there, most of the file would have been sent.
-        self._expect(self._sent() < self.size * 0.75, "the seek was not answered at once")
+        self._expect(self.sent() < self.size * 0.75, "the seek was not answered at once")
         self._note("seek to 90%", len(piece), began, before)
 
     async def _read_whole(self, url: str, name: str, meter: Meter) -> None:
-        began, before = time.monotonic(), self._sent()
+        began, before = time.monotonic(), self.sent()
         digest = hashlib.sha256()
         got = 0
         async with self.http.get(url) as response:
@@ -248,11 +250,12 @@ class Story:
         self._expect(digest.digest() == right, f"{name}: wrong bytes")
         self._note(name, got, began, before)
 
-    def _sent(self) -> int:
+    def sent(self) -> int:
+        """Return how many bytes the origin has sent, by its own count."""
         return self.origin.bytes_sent(self.path)
 
     def _note(self, name: str, delivered: int, began: float, before: int) -> None:
-        self.steps.append(Step(name, delivered, self._sent() - before, time.monotonic() - began))
+        self.steps.append(Step(name, delivered, self.sent() - before, time.monotonic() - began))
 
     def _expect(self, holds: bool, otherwise: str) -> None:
         if not holds:
