@@ -26,7 +26,7 @@ from cachestream.errors import CacheStreamError
 from cachestream.frontends._heads import Framing, framing_of, plain_answer
 from cachestream.frontends._links import ClientGoneError, Link, link_to, reset_on_close, tune
 from cachestream.frontends._pump import ContentError, Pump
-from cachestream.frontends._shared import NO_BODY, Shared, Written
+from cachestream.frontends._shared import CLOSING, LASTING, NO_BODY, Shared
 
 __all__ = ["MAX_HEAD", "MAX_LINE", "Connection", "authority", "exchange_of"]
 
@@ -65,6 +65,7 @@ class Connection(web.RequestHandler):
         self._half_closed = False
         self._end_is_content = False
         self._head_bytes = 0
+        self._bulky = False
         self._timer: asyncio.TimerHandle | None = None
         self._content: StreamReader = EMPTY_PAYLOAD
         self._drained: asyncio.Future[None] | None = None
@@ -117,6 +118,8 @@ class Connection(web.RequestHandler):
         if self._force_close:
             return
         count = self._request_count
+        if self._head_bytes + len(data) > MAX_HEAD:
+            self._bulky = True
         super().data_received(data)
         if self._request_count != count:
             self._head_bytes = 0
@@ -215,7 +218,7 @@ class Connection(web.RequestHandler):
     async def exchange(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request wholly; tell aiohttp whether the connection goes on."""
         try:
-            status = _refusal(request)
+            status = self._refusal(request)
             if status is not None:
                 return self._refuse(status)
             head = self._head_of(request)
@@ -228,15 +231,27 @@ class Connection(web.RequestHandler):
                 _close(answer)
         except ClientGoneError:
             self.cut()
-            return Written(keep_alive=False)
+            return CLOSING
         finally:
             self._answered += 1
             self._shared.requests += 1
 
+    def _refusal(self, request: web.BaseRequest) -> int | None:
+        """Return the status of a request that no handler needs to see, else None."""
+        if request.version.major != 1:
+            return 505
+        # Only who has sent so much at a time can have sent so long a head.
+        if self._bulky and _size(request) > MAX_HEAD:
+            return 431
+        # RFC 9110 §9.3.1: content of a GET has no meaning, but is a way to smuggle requests.
+        if request.method in ("GET", "HEAD") and request.body_exists:
+            return 413
+        return None
+
     def _refuse(self, status: int) -> web.StreamResponse:
         if self._wire is not None:
             self._wire.write(plain_answer(status))
-        return Written(keep_alive=False)
+        return CLOSING
 
     def _head_of(self, request: web.BaseRequest) -> RequestHead:
         # `raw_headers` and `path` are what came; the parsed forms have lost spelling.
@@ -302,15 +317,11 @@ class Connection(web.RequestHandler):
         )
         whole = await self._pump(pump, head)
         self._end_is_content = False
-        logger.debug(
-            "%s %s: %d, %d bytes%s",
-            head.method,
-            display(head.target),
-            status,
-            pump.sent,
-            "" if whole else ", cut",
-        )
-        return Written(keep_alive=keep_alive and whole and self._goes_on(request))
+        if logger.isEnabledFor(logging.DEBUG):
+            note = "" if whole else ", cut"
+            target = display(head.target)
+            logger.debug("%s %s: %d, %d bytes%s", head.method, target, status, pump.sent, note)
+        return LASTING if keep_alive and whole and self._goes_on(request) else CLOSING
 
     def _sender(self) -> Link:
         if self._wire is None:
@@ -374,16 +385,10 @@ class Connection(web.RequestHandler):
             waiter.set_result(None)
 
 
-def _refusal(request: web.BaseRequest) -> int | None:
-    """Return the status of a request that no handler needs to see, else None."""
-    if request.version.major != 1:
-        return 505
-    if sum(len(name) + len(value) + 4 for name, value in request.raw_headers) > MAX_HEAD:
-        return 431
-    # RFC 9110 §9.3.1: content of a GET has no meaning, but is a way to smuggle requests.
-    if request.method in ("GET", "HEAD") and request.body_exists:
-        return 413
-    return None
+def _size(request: web.BaseRequest) -> int:
+    """Return about how many bytes a head had on the wire."""
+    lines = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+    return len(request.method) + len(request.raw_path) + lines
 
 
 def _close(answer: Answer) -> None:

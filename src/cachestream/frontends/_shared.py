@@ -14,7 +14,7 @@ from cachestream.frontends._heads import HeadWriter
 if TYPE_CHECKING:
     from cachestream.frontends._connection import Connection
 
-__all__ = ["NO_BODY", "Limits", "Shared", "Written"]
+__all__ = ["CLOSING", "LASTING", "NO_BODY", "Limits", "Shared"]
 
 
 @attrs.frozen(kw_only=True)
@@ -82,6 +82,11 @@ class Written(web.StreamResponse):
 
     async def write_eof(self, data: bytes | bytearray | memoryview = b"") -> None:
         """Do nothing: the content has left."""
+
+
+# They carry nothing, so one of each is enough.
+LASTING: Final = Written(keep_alive=True)
+CLOSING: Final = Written(keep_alive=False)
 
 
 class NoBody(Body):
