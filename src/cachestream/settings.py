@@ -32,7 +32,9 @@ def default_cache_dir() -> Path:
     return platformdirs.user_cache_path("cachestream")
 
 
-def _setting(default: Any, help: str, unit: str = "", *, check: Any = None, secret: bool = False) -> Any:
+def _setting(
+    default: Any, help: str, unit: str = "", *, check: Any = None, secret: bool = False
+) -> Any:
     """Define a field: its default, one line of help, and the unit of its value."""
     return attrs.field(
         default=default,
@@ -53,7 +55,9 @@ def _at_least(low: float, *, optional: bool = False) -> Any:
         if value is None and optional:
             return
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= low:
-            _fail(attribute, value, f"a number of at least {low}" + (" or none" if optional else ""))
+            _fail(
+                attribute, value, f"a number of at least {low}" + (" or none" if optional else "")
+            )
 
     return check
 
@@ -87,9 +91,13 @@ class StreamSettings:
     copy_cached_response_headers: bool = _setting(
         False, "copy all stored fields of the origin to local answers"
     )
-    save_all_headers: bool = _setting(True, "store all harmless fields, not just the essential ones")
+    save_all_headers: bool = _setting(
+        True, "store all harmless fields, not just the essential ones"
+    )
     validation: Validation = _setting(
-        "never", "when stored answers are checked at the origin", check=_one_of("never", "stale", "always")
+        "never",
+        "when stored answers are checked at the origin",
+        check=_one_of("never", "stale", "always"),
     )
     completion: Completion = _setting(
         "auto",
@@ -100,10 +108,16 @@ class StreamSettings:
         MIB, "how far before a reader's position is fetched at first", "bytes", check=_at_least(0)
     )
     max_read_ahead: int = _setting(
-        16 * MIB, "how far it grows while the reader goes on in sequence", "bytes", check=_at_least(0)
+        16 * MIB,
+        "how far it grows while the reader goes on in sequence",
+        "bytes",
+        check=_at_least(0),
     )
     complete_after: int = _setting(
-        4 * MIB, "read this much in sequence and `auto` completes the file", "bytes", check=_at_least(0)
+        4 * MIB,
+        "read this much in sequence and `auto` completes the file",
+        "bytes",
+        check=_at_least(0),
     )
     range_request_split_threshold: int | Literal["adaptive"] | None = _setting(
         "adaptive",
@@ -112,25 +126,43 @@ class StreamSettings:
     )
     max_connections: int = _setting(8, "upstream connections for one source", check=_at_least(1))
     max_buffer_size: int = _setting(
-        25 * MIB, "how far writing may lag behind a download, and what a ring holds", "bytes",
+        25 * MIB,
+        "how far writing may lag behind a download, and what a ring holds",
+        "bytes",
         check=_at_least(MIB),
     )
-    connect_timeout: float = _setting(10.0, "time to connect to an origin", "seconds", check=_at_least(0.001))
+    connect_timeout: float = _setting(
+        10.0, "time to connect to an origin", "seconds", check=_at_least(0.001)
+    )
     read_timeout: float = _setting(
-        30.0, "silence of an origin after which a connection is given up", "seconds", check=_at_least(0.001)
+        30.0,
+        "silence of an origin after which a connection is given up",
+        "seconds",
+        check=_at_least(0.001),
     )
     request_timeout: float = _setting(
-        60.0, "time without progress after which a waiting request fails", "seconds",
+        60.0,
+        "time without progress after which a waiting request fails",
+        "seconds",
         check=_at_least(0.001),
     )
     max_wait: float | None = _setting(
-        None, "time a request may wait in all for its next byte", "seconds",
+        None,
+        "time a request may wait in all for its next byte",
+        "seconds",
         check=_at_least(0.001, optional=True),
     )
-    retry_delay: float = _setting(0.5, "first pause before a retry; doubled each time", "seconds", check=_at_least(0))
-    max_retry_delay: float = _setting(30.0, "longest pause before a retry", "seconds", check=_at_least(0))
+    retry_delay: float = _setting(
+        0.5, "first pause before a retry; doubled each time", "seconds", check=_at_least(0)
+    )
+    max_retry_delay: float = _setting(
+        30.0, "longest pause before a retry", "seconds", check=_at_least(0)
+    )
     error_ttl: float = _setting(
-        2.0, "how long an origin's refusal is remembered against retry storms", "seconds", check=_at_least(0)
+        2.0,
+        "how long an origin's refusal is remembered against retry storms",
+        "seconds",
+        check=_at_least(0),
     )
     pause_after: float = _setting(
         10.0, "after the last release, downloads stop", "seconds", check=_at_least(0)
@@ -145,9 +177,7 @@ class StreamSettings:
     trust_weak_validators: bool = _setting(
         False, "join parts of different exchanges under a weak validator or none at all"
     )
-    allow_insecure_redirects: bool = _setting(
-        False, "follow redirects from https to plain http"
-    )
+    allow_insecure_redirects: bool = _setting(False, "follow redirects from https to plain http")
     offline: bool = _setting(False, "never go upstream: serve what is held")
     on_cache_done: Callable[..., object] | None = _setting(
         None, "called with the stream and its file when a download completes"
@@ -163,9 +193,7 @@ class Settings(StreamSettings):
         True
     """
 
-    cache_dir: Path = _setting(
-        attrs.Factory(default_cache_dir), "directory of the disk store"
-    )
+    cache_dir: Path = _setting(attrs.Factory(default_cache_dir), "directory of the disk store")
     max_size: int | None = _setting(
         None, "room all entries may take", "bytes", check=_at_least(0, optional=True)
     )
@@ -195,10 +223,15 @@ class Settings(StreamSettings):
     )
     allow_origins: tuple[str, ...] = _setting((), "web origins whose pages may read from here")
     client_idle_timeout: float | None = _setting(
-        None, "cut a client that reads nothing for so long", "seconds", check=_at_least(0.001, optional=True)
+        None,
+        "cut a client that reads nothing for so long",
+        "seconds",
+        check=_at_least(0.001, optional=True),
     )
 
-    ca_file: Path | None = _setting(None, "certificate authorities to trust instead of the system's")
+    ca_file: Path | None = _setting(
+        None, "certificate authorities to trust instead of the system's"
+    )
     client_cert: Path | None = _setting(None, "client certificate (PEM) for TLS origins")
     client_key: Path | None = _setting(None, "key of the client certificate", secret=True)
     verify_tls: bool = _setting(True, "check certificates of TLS origins")
