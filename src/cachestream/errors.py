@@ -114,9 +114,8 @@ class InvalidURLError(ConfigurationError):
     ) -> None:
         super().__init__(message, url=url, hint=hint)
         self.status = status
-        self.content = b""
-        self.media_type: str | None = None
-        self.retry_after: str | None = None
+        # Whoever answers by the hint, as for all errors, must not say 400 for a favicon.
+        self.status_hint = status  # type: ignore[misc]  # one instance differs from its class
 
 
 class PluginError(CacheStreamError):

@@ -346,7 +346,7 @@ def test_targets_that_name_no_source(target: str, status: int) -> None:
     """404 when nothing is named, 400 when what is named cannot be."""
     with pytest.raises(InvalidURLError) as caught:
         source_of(target, schemes=SCHEMES)
-    assert caught.value.status == status
+    assert caught.value.status == caught.value.status_hint == status
 
 
 def test_https_must_be_served_for_the_short_form() -> None:
