@@ -17,6 +17,7 @@ from cachestream._engine.resource import Resource
 from cachestream.abc import END, Key
 from cachestream.core.ranges import RangeSpec
 from cachestream.core.representation import Representation
+from cachestream.errors import CacheStreamError
 from cachestream.settings import StreamSettings
 
 __all__ = ["CacheResponse", "CacheState", "CacheStream"]
@@ -253,7 +254,10 @@ class CacheStream:
             if self._resource.closed:
                 return
             if state == self.state:
-                await self._resource.changed()
+                try:
+                    await self._resource.changed.wait()
+                except CacheStreamError:
+                    continue  # it is in the state
 
     async def validate_cache(
         self, *, force: bool = False, reset_invalid: bool = False

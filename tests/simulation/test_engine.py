@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 
@@ -10,7 +11,7 @@ import pytest
 
 from cachestream import Settings
 from cachestream._engine import download as download_module
-from cachestream._engine import resource as resource_module
+from cachestream._engine import scheduling
 from cachestream.abc import END, UpstreamRequest
 from cachestream.backends import MemoryMedium, MemoryStore
 from cachestream.core.fields import Fields
@@ -37,9 +38,9 @@ def small_constants(monkeypatch):
     """Engine constants are megabytes; a simulation meets their edges with small ones."""
     monkeypatch.setattr(download_module, "FIRST_REQUEST", 48 * 1024)
     monkeypatch.setattr(download_module, "LARGEST_REQUEST", 192 * 1024)
-    monkeypatch.setattr(resource_module, "REUSE_WINDOW", 40 * 1024)
-    monkeypatch.setattr(resource_module, "KEEP", 8 * 1024)
-    monkeypatch.setattr(resource_module, "LEAST_WANT", 4 * 1024)
+    monkeypatch.setattr(scheduling, "REUSE_WINDOW", 40 * 1024)
+    monkeypatch.setattr(scheduling, "KEEP", 8 * 1024)
+    monkeypatch.setattr(scheduling, "LEAST_WANT", 4 * 1024)
 
 
 class World:
@@ -270,7 +271,7 @@ class World:
                 for each in resource.downloads.values()
                 if each.position < each.stop
             )
-            for (_, stop), (start, _) in zip(leases, leases[1:], strict=False):
+            for (_, stop), (start, _) in itertools.pairwise(leases):
                 assert stop <= start, f"leases overlap: {leases}"
             if not resource.linear:
                 for start, stop in leases:

@@ -88,7 +88,8 @@ class EngineContext:
 
     def emit(self, event: Event) -> None:
         """Tell all listeners; an exception in one is logged and goes no further."""
-        logger.debug("%s %s", type(event).__name__, display(event.source))
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s %s", type(event).__name__, display(event.source))
         for listener in self.listeners:
             try:
                 listener(event)

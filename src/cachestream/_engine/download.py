@@ -255,9 +255,9 @@ class Download:
         if self._cancelled:
             return
         if resource.linear:
-            resource.switch_linear(self)
+            resource.scheduler.stop_others(self)
             self._take_all()
-        resource.replan()
+        resource.scheduler.replan()
         await self._pour(verdict, response)
 
     def _needs_whole(self, representation: Representation) -> bool:
@@ -409,7 +409,7 @@ class Download:
                 self.resource.url = renewed
                 return
         error = await self._status_error(status, response)
-        self.resource.remember_refusal(error)
+        self.resource.scheduler.remember_refusal(error)
         raise error
 
     async def _status_error(self, status: int, response: UpstreamResponse) -> UpstreamStatusError:
@@ -453,7 +453,7 @@ class Download:
         """Return the seconds until the next attempt, None to give up."""
         if isinstance(error, TLSError | TooManyRedirectsError):
             return None
-        if isinstance(error, UpstreamStatusError) and error is self.resource.refusal:
+        if isinstance(error, UpstreamStatusError) and self.resource.scheduler.is_refusal(error):
             return None
         settings = self.resource.settings
         pause = delay(

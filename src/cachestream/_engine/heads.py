@@ -139,14 +139,12 @@ def error_answer(error: CacheStreamError) -> Answer:
     if isinstance(error, UpstreamStatusError):
         return _forwarded(error)
     extra: list[tuple[str, str]] = []
-    status = error.status_hint
-    if isinstance(error, RangeNotSatisfiableError):
+    if isinstance(error, RangeNotSatisfiableError) and error.complete_length is not None:
         extra.append(("Content-Range", unsatisfied_range(error.complete_length)))
     if isinstance(error, TransportError):
         extra.append(("Proxy-Status", f"cachestream; error={_proxy_error(error)}"))
     extra.append(("Cache-Status", f"cachestream; fwd=miss; detail={error.outcome}"))
-    status = getattr(error, "status", status)
-    return status_answer(status, str(error), *extra)
+    return status_answer(error.status_hint, str(error), *extra)
 
 
 def _forwarded(error: UpstreamStatusError) -> Answer:

@@ -4,7 +4,7 @@ Theory of operation. There is one path from upstream to client: a `Download` wri
 the entry and calls `stored`; a `Reader` waits until the bytes it wants are stored and reads
 them from the entry. Everything that happens (a reader waits, moves, leaves; a download ends,
 fails, learns something; the program wants all) changes state in one synchronous step and
-then calls `replan`, which asks the pure planner what shall run now and starts, extends,
+then calls `Scheduler.replan`, which asks the pure planner what shall run now and starts, extends,
 shortens or stops downloads accordingly.
 
 Who waits: readers, each for one byte (`waiters`); learners, for the first head (`obtain` of
@@ -29,23 +29,12 @@ import attrs
 from cachestream.abc import Entry, EntryRecord, Key
 from cachestream.core.decisions import is_fresh, is_linear, is_storable
 from cachestream.core.fields import Fields
-from cachestream.core.planning import (
-    Extend,
-    PlanState,
-    Running,
-    Shorten,
-    Start,
-    Stop,
-    Want,
-    plan,
-)
 from cachestream.core.ranges import RangeSpec, resolve
 from cachestream.core.representation import Representation
 from cachestream.core.spans import UNBOUNDED, Span, SpanSet
 from cachestream.errors import (
     CacheStreamError,
     ClosedError,
-    NotStoredError,
     RangeNotSatisfiableError,
     RepresentationChangedError,
     StoreError,
@@ -53,12 +42,11 @@ from cachestream.errors import (
 )
 from cachestream.events import (
     DownloadFinished,
-    DownloadStarted,
     RepresentationChanged,
     ResourceCompleted,
     StoreFailed,
 )
-from cachestream.settings import KIB, MIB, StreamSettings
+from cachestream.settings import KIB, StreamSettings
 
 from .checking import fetch_head, validate
 from .context import EngineContext
@@ -66,6 +54,8 @@ from .download import Download
 from .ephemeral import EphemeralEntry
 from .holding import HeldEntry
 from .reader import Reader
+from .scheduling import Scheduler
+from .signal import Signal
 from .waiters import Waiters
 
 if TYPE_CHECKING:
@@ -74,18 +64,6 @@ if TYPE_CHECKING:
 __all__ = ["NotSharedError", "Resource"]
 
 logger: Final = logging.getLogger("cachestream.engine")
-
-REUSE_WINDOW: Final = MIB
-"""How far past a download a reader waits for it when the setting says adaptive."""
-
-KEEP: Final = 256 * KIB
-"""What is worth finishing of a download that nobody wants while others wait."""
-
-LEAST_WANT: Final = 256 * KIB
-"""Least that a reader wants of what was asked for, so that no request is for crumbs."""
-
-TRAILS: Final = 16
-"""How many ends of earlier readers are remembered, to recognise one that goes on."""
 
 MAX_CHANGES: Final = 4
 """How many new versions in a row a request puts up with before its first byte."""
@@ -121,27 +99,18 @@ class Resource:
         self.representation: Representation | None = None
         self.held: HeldEntry | None = None
         self.readers: set[Reader] = set()
-        self.downloads: dict[int, Download] = {}
-        self.tasks: set[asyncio.Task[None]] = set()
         self.waiters = Waiters()
         self.retained = 0
-        self.paused = False
         self.disposal_pending = False
         self.closed = False
         self.progressed = float("-inf")
         self.last_error: Exception | None = None
-        self.refusal: CacheStreamError | None = None
-        self._refused_until = 0.0
         self._loaded = False
         self._lock = asyncio.Lock()
-        self._learners: set[asyncio.Future[None]] = set()
-        self._watchers: set[asyncio.Future[None]] = set()
-        self._completers = 0
-        self._fill = False
+        self.scheduler = Scheduler(self)
+        self.changed = Signal()
+        self._learned = Signal()
         self._completed = False
-        self._trails: dict[int, int] = {}
-        self._idents = 0
-        self._timer: asyncio.TimerHandle | None = None
 
     # -- what it is -------------------------------------------------------
 
@@ -154,6 +123,11 @@ class Resource:
     def spans(self) -> SpanSet:
         """Which bytes of the current version can be read."""
         return SpanSet() if self.held is None else self.held.entry.spans
+
+    @property
+    def downloads(self) -> dict[int, Download]:
+        """The running downloads by number."""
+        return self.scheduler.downloads
 
     @property
     def complete_length(self) -> int | None:
@@ -264,7 +238,7 @@ class Resource:
         if self.held is None or self.closed:
             raise ClosedError("the stream is closed", url=self.source)
         span = self._resolve(spec)
-        reader = Reader(self, self.held, span, self._trails.pop(span.start, 0))
+        reader = Reader(self, self.held, span, self.scheduler.follow(span.start))
         self.readers.add(reader)
         self.pool.retain_resource(self)
         return reader
@@ -289,147 +263,16 @@ class Resource:
         """Wait until a first exchange has brought a head, and an entry for its bytes."""
         if self.closed:
             raise ClosedError("the stream is closed", url=self.source)
-        self._check_upstream(Span(0, 0))
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._learners.add(future)
+        self.scheduler.check_upstream(Span(0, 0))
         self.pool.retain_resource(self)
         try:
-            if not self.downloads:
-                self._probe(spec)
-            limit = self.settings.request_timeout
-            await asyncio.wait((future,), timeout=limit)
-            if not future.done():
+            self.scheduler.probe(spec)
+            if not await self._learned.wait(self.settings.request_timeout):
                 raise UpstreamTimeoutError(
                     "the origin did not answer in time", url=self.source
                 ) from self.last_error
-            future.result()
         finally:
-            self._learners.discard(future)
-            if future.done() and not future.cancelled():
-                future.exception()
             self.pool.release_resource(self)
-
-    def _probe(self, spec: RangeSpec | None) -> None:
-        """Start the first download: it asks for the first bytes wanted and learns the rest."""
-        ahead = max(self.settings.read_ahead, LEAST_WANT)
-        if spec is not None and spec.suffix_length is not None:
-            self._start(Span(0, UNBOUNDED), suffix=spec.suffix_length)
-            return
-        start = 0 if spec is None or spec.first_pos is None else spec.first_pos
-        stop = start + ahead
-        if spec is not None and spec.last_pos is not None:
-            stop = min(stop, spec.last_pos + 1)
-        self._start(Span(start, stop))
-
-    def _check_upstream(self, hole: Span) -> None:
-        """Raise if going upstream is of no use now."""
-        if self.settings.offline:
-            raise NotStoredError(
-                f"offline, and bytes {hole} are not held", span=hole, url=self.source
-            )
-        if self.refusal is not None and asyncio.get_running_loop().time() < self._refused_until:
-            raise self.refusal
-
-    # -- planning ---------------------------------------------------------
-
-    def read_ahead(self, reader: Reader) -> int:
-        """Return how far before a reader's position is fetched, in bytes."""
-        settings = self.settings
-        if settings.completion == "ahead":
-            return settings.max_read_ahead
-        grown = min(max(settings.read_ahead, reader.sequential), settings.max_read_ahead)
-        return max(grown, LEAST_WANT)
-
-    def _want(self, reader: Reader) -> Want:
-        """Return what a reader wants now: bounded, whatever the client asked for."""
-        remaining = reader.remaining
-        stop = reader.position + self.read_ahead(reader)
-        goes_on = reader.joined or self.settings.completion in ("ahead", "complete")
-        if self.settings.completion == "demand" or not goes_on:
-            stop = min(stop, remaining.stop)
-        return Want(Span(reader.position, max(stop, reader.position)))
-
-    def replan(self) -> None:
-        """Let the downloads run that are wanted now."""
-        if self.closed or self.paused or self.held is None or self.settings.offline:
-            return
-        entry = self.held.entry
-        current = [reader for reader in self.readers if reader.entry is entry and not reader.error]
-        if self.refusal is not None and asyncio.get_running_loop().time() < self._refused_until:
-            self._refuse_waiting(current)
-            return
-        current.sort(key=lambda reader: (not reader.waiting, reader.position))
-        wants = [self._want(reader) for reader in current if reader.remaining]
-        if self._wants_all(current):
-            wants.append(Want(Span(0, UNBOUNDED), urgent=False))
-        state = PlanState(
-            stored=entry.spans,
-            wants=tuple(wants),
-            running=tuple(
-                Running(each.ident, each.position, each.stop, self._keep(each, current))
-                for each in self.downloads.values()
-            ),
-            window=self._window,
-            limit=self.settings.max_connections,
-            complete_length=self.complete_length,
-            linear=self.linear,
-        )
-        for action in plan(state):
-            match action:
-                case Start(span):
-                    self._start(span)
-                case Extend(ident, stop) | Shorten(ident, stop):
-                    self.downloads[ident].stop = stop
-                case Stop(ident):
-                    self.downloads.pop(ident).cancel()
-
-    def _wants_all(self, current: list[Reader]) -> bool:
-        if self.is_ephemeral and not self._completers:
-            return False
-        completion = self.settings.completion
-        if completion == "complete" and current:
-            self._fill = True
-        if completion == "auto" and any(
-            reader.sequential >= self.settings.complete_after for reader in current
-        ):
-            self._fill = True
-        return self._fill or self._completers > 0
-
-    @property
-    def _window(self) -> int | None:
-        threshold = self.settings.range_request_split_threshold
-        return REUSE_WINDOW if threshold == "adaptive" else threshold
-
-    @staticmethod
-    def _keep(download: Download, current: list[Reader]) -> int:
-        """Return up to where a download is worth finishing although nobody wants it now."""
-        if not any(reader.waiting for reader in current):
-            return download.stop
-        return min(download.stop, download.position + KEEP)
-
-    def _refuse_waiting(self, current: list[Reader]) -> None:
-        for reader in current:
-            if reader.waiting and self.refusal is not None:
-                reader.fail(self.refusal)
-
-    def _start(self, span: Span, *, suffix: int | None = None) -> None:
-        self._idents += 1
-        download = Download(self, self._idents, span, self.held, suffix=suffix)
-        self.downloads[download.ident] = download
-        self.context.emit(DownloadStarted(self.source, span))
-        try:
-            download.task = self.context.spawn(download.run(), f"download {self.key}")
-        except ClosedError:
-            del self.downloads[download.ident]
-            download.abandon()
-            raise
-        self.tasks.add(download.task)
-        download.task.add_done_callback(self._task_done)
-        self._touch()
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        self._touch()
 
     # -- called by readers ------------------------------------------------
 
@@ -438,39 +281,28 @@ class Resource:
         if reader.entry is not self.entry:
             reader.outdate()
             return
-        self._check_upstream(Span(reader.position, reader.remaining.stop))
-        self.replan()
-
-    def reader_moved(self, reader: Reader) -> None:
-        """Let downloads keep ahead of ``reader``, and the ring forget what is behind it."""
-        entry = reader.entry
-        if isinstance(entry, EphemeralEntry):
-            entry.trim()
-        if entry is self.entry and not self.is_complete:
-            self.replan()
+        self.scheduler.check_upstream(Span(reader.position, reader.remaining.stop))
+        self.scheduler.replan()
 
     def reader_closed(self, reader: Reader) -> None:
         """Forget a reader; what it was fetching is finished as far as it is worth it."""
         self.readers.discard(reader)
-        if reader.begun and reader.sequential:
-            self._trails[reader.position] = reader.sequential
-            while len(self._trails) > TRAILS:
-                del self._trails[next(iter(self._trails))]
+        self.scheduler.leave_trail(reader)
         if isinstance(reader.entry, EphemeralEntry):
             reader.entry.trim()
             self._drop_ephemeral()
-        self.replan()
+        self.scheduler.replan()
         reader.held.release()
         self.pool.release_resource(self)
 
     def _drop_ephemeral(self) -> None:
         """After the last reader of a ring nothing is left to keep: forget what is known."""
         entry = self.entry
-        if not isinstance(entry, EphemeralEntry) or self._completers:
+        if not isinstance(entry, EphemeralEntry) or self.scheduler.completers:
             return
         if any(reader.entry is entry for reader in self.readers):
             return
-        self._stop_downloads()
+        self.scheduler.stop_all()
         held, self.held = self.held, None
         self.representation = None
         self._loaded = entry.base is None
@@ -483,7 +315,7 @@ class Resource:
         """Note that ``span`` of the current entry can be read now."""
         self.progressed = asyncio.get_running_loop().time()
         self.waiters.wake(span)
-        self._touch()
+        self.changed.fire()
 
     async def adopt(self, download: Download, representation: Representation) -> None:
         """Make an entry for the first version seen, and let everybody use it."""
@@ -492,21 +324,16 @@ class Resource:
         self.representation = held.entry.representation
         self._completed = False
         download.use(held)
-        self.refusal = None
-        learners, self._learners = self._learners, set()
-        for learner in learners:
-            if not learner.done():
-                learner.set_result(None)
-        self._touch()
+        self.scheduler.remember_refusal(None)
+        self._learned.fire()
+        self.changed.fire()
 
     async def supersede(self, download: Download, representation: Representation) -> None:
         """Give up the version held so far for another one (engine rule 9)."""
         old, self.held = self.held, None
         self.representation = None
-        self._trails.clear()
-        for other in list(self.downloads.values()):
-            if other is not download:
-                self.downloads.pop(other.ident).cancel()
+        self.scheduler.forget_trails()
+        self.scheduler.stop_others(download)
         for reader in list(self.readers):
             reader.outdate()
         self.context.emit(RepresentationChanged(self.source))
@@ -514,12 +341,6 @@ class Resource:
         await self.adopt(download, representation)
         if old is not None:
             old.release()
-
-    def switch_linear(self, download: Download) -> None:
-        """The origin has no ranges after all: this exchange serves everybody."""
-        for other in list(self.downloads.values()):
-            if other is not download:
-                self.downloads.pop(other.ident).cancel()
 
     async def learn(self, representation: Representation) -> None:
         """Take over what a later exchange said of the same version."""
@@ -537,7 +358,7 @@ class Resource:
             return
         await self.learn(attrs.evolve(self.representation, complete_length=length))
         self.waiters.wake(Span(length, UNBOUNDED))
-        self._touch()
+        self.changed.fire()
 
     def hand_over(self, error: StoreError) -> HeldEntry:
         """The store fails: go on through a ring over what is stored, at the next byte."""
@@ -565,56 +386,41 @@ class Resource:
 
     def download_ended(self, download: Download) -> None:
         """Forget a download that reached its end."""
-        self.downloads.pop(download.ident, None)
-        self.context.emit(
-            DownloadFinished(
-                self.source, Span(download.began, download.position), download.received
-            )
-        )
-        self.replan()
-        self._touch()
+        self.scheduler.ended(download)
+        span = Span(download.began, download.position)
+        self.context.emit(DownloadFinished(self.source, span, download.received))
+        self.scheduler.replan()
+        self.changed.fire()
 
     def download_failed(self, download: Download, error: CacheStreamError) -> None:
         """Hand a final failure to all who depend on this download."""
-        self.downloads.pop(download.ident, None)
+        self.scheduler.ended(download)
         self.last_error = error
-        lease = Span(download.position, max(download.position, download.stop))
-        for reader in list(self.readers):
-            if reader.waiting and (reader.position in lease or self.linear):
-                reader.fail(error)
+        for reader in self._dependents(download):
+            reader.fail(error)
         if self.held is None or not self.downloads:
-            self._fail_all(self._learners, error)
-        self._fail_all(self._watchers, error)
-        if not self._completers:
-            self._fill = False
+            self._learned.fail(error)
+        self.changed.fail(error)
+        self.scheduler.stop_filling()
         if any(reader.waiting and reader.error is None for reader in self.readers):
-            self._replan_later()
-        self._touch()
-
-    def _replan_later(self) -> None:
-        """Plan again after a pause: what fails at once must not be tried without end."""
-        if self._timer is None and not self.closed:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.1, self.settings.retry_delay), self._replan_due)
-
-    def _replan_due(self) -> None:
-        self._timer = None
-        self.replan()
+            self.scheduler.replan_later()
 
     def attempt_failed(self, download: Download, error: CacheStreamError, tries: int) -> None:
         """Note a failure that will be tried again; who has not begun yet need not wait long."""
         self.last_error = error
-        if tries < download.quick_tries:
-            return
-        lease = Span(download.position, max(download.position, download.stop))
-        for reader in list(self.readers):
-            if reader.waiting and not reader.begun and (reader.position in lease or self.linear):
-                reader.fail(error)
+        if tries >= download.quick_tries:
+            for reader in self._dependents(download):
+                if not reader.begun:
+                    reader.fail(error)
 
-    def remember_refusal(self, error: CacheStreamError) -> None:
-        """Answer with this refusal for a short time instead of asking again."""
-        self.refusal = error
-        self._refused_until = asyncio.get_running_loop().time() + self.settings.error_ttl
+    def _dependents(self, download: Download) -> list[Reader]:
+        """Return the readers that wait for a byte of this download."""
+        lease = Span(download.position, max(download.position, download.stop))
+        return [
+            reader
+            for reader in self.readers
+            if reader.waiting and (reader.position in lease or self.linear)
+        ]
 
     async def completed(self) -> None:
         """Note completion once all bytes are committed."""
@@ -622,14 +428,7 @@ class Resource:
             return
         self._completed = True
         self.context.emit(ResourceCompleted(self.source, self.complete_length or 0))
-        self._touch()
-
-    @staticmethod
-    def _fail_all(futures: set[asyncio.Future[None]], error: Exception) -> None:
-        for future in list(futures):
-            if not future.done():
-                future.set_exception(error)
-        futures.clear()
+        self.changed.fire()
 
     # -- entries ----------------------------------------------------------
 
@@ -675,7 +474,7 @@ class Resource:
         """
         await self.ready()
         if self.representation is None:
-            self._check_upstream(Span(0, 0))
+            self.scheduler.check_upstream(Span(0, 0))
             found = await fetch_head(self)
             if self.representation is None:
                 self.representation = found
@@ -700,7 +499,7 @@ class Resource:
             await self.learn(fresher)
         return valid
 
-    # -- completing, watching ---------------------------------------------
+    # -- completing -------------------------------------------------------
 
     async def complete(self) -> None:
         """Fetch every byte; return when all are stored.
@@ -709,104 +508,79 @@ class Resource:
             CacheStreamError: If that is not possible.
         """
         await self.ready()
-        self._completers += 1
+        self.scheduler.completers += 1
         try:
             while not self._completed:
-                if self.closed:
-                    raise ClosedError("the stream was disposed", url=self.source)
-                if self.held is None:
-                    await self._learn(None)
-                if self.is_ephemeral:
-                    raise StoreError(
-                        "this content cannot be stored",
-                        url=self.source,
-                        hint="It is marked no-store, has no end, or the store is failing.",
-                    )
-                if self.is_complete and not self.tasks:
-                    await self.completed()
-                    return
-                if not self.is_complete:
-                    self._check_upstream(next(self.spans.gaps(Span(0, UNBOUNDED))))
-                    self.replan()
-                await self.changed(fail=True)
+                await self._complete_some()
         finally:
-            self._completers -= 1
+            self.scheduler.completers -= 1
 
-    async def changed(self, *, fail: bool = False) -> None:
-        """Wait for the next change of state; with ``fail``, raise a download's failure."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._watchers.add(future)
-        try:
-            await asyncio.wait((future,))
-            if fail:
-                future.result()
-        finally:
-            self._watchers.discard(future)
-            if future.done() and not future.cancelled():
-                future.exception()
-
-    def _touch(self) -> None:
-        """Wake all who watch the state; each sees the latest, however many changes there were."""
-        watchers, self._watchers = self._watchers, set()
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
+    async def _complete_some(self) -> None:
+        """Go on towards the last byte until something changes."""
+        if self.closed:
+            raise ClosedError("the stream was disposed", url=self.source)
+        if self.held is None:
+            await self._learn(None)
+        if self.is_ephemeral:
+            raise StoreError(
+                "this content cannot be stored",
+                url=self.source,
+                hint="It is marked no-store, has no end, or the store is failing.",
+            )
+        if self.is_complete and not self.scheduler.tasks:
+            await self.completed()
+            return
+        if not self.is_complete:
+            self.scheduler.check_upstream(next(self.spans.gaps(Span(0, UNBOUNDED))))
+            self.scheduler.replan()
+        await self.changed.wait()
 
     # -- pausing, resetting, closing --------------------------------------
 
     def pause(self) -> None:
         """Stop downloading until somebody retains the resource again."""
-        self.paused = True
-        self._fill = False
-        self._stop_downloads()
-        self._touch()
+        self.scheduler.paused = True
+        self.scheduler.stop_all()
+        self.changed.fire()
 
     def resume(self) -> None:
         """Go on after a pause."""
-        if self.paused:
-            self.paused = False
-            self.replan()
-
-    def _stop_downloads(self) -> None:
-        for download in list(self.downloads.values()):
-            download.cancel()
-        self.downloads.clear()
+        if self.scheduler.paused:
+            self.scheduler.paused = False
+            self.scheduler.replan()
 
     async def reset(self) -> None:
         """Forget and delete everything held; readers that have begun fail."""
         await self.ready()
         held, self.held = self.held, None
         self.representation = None
-        self.refusal = None
         self._completed = False
-        self._stop_downloads()
+        self.scheduler.remember_refusal(None)
+        self.scheduler.stop_all()
+        error = RepresentationChangedError("the cache was reset", url=self.source)
         for reader in list(self.readers):
-            reader.fail(RepresentationChangedError("the cache was reset", url=self.source))
-        self._fail_all(self._learners, RepresentationChangedError("the cache was reset"))
-        if self.tasks:
-            await asyncio.wait(self.tasks)
+            reader.fail(error)
+        self._learned.fail(error)
+        await self.scheduler.wait_idle()
         if held is not None:
             entry_id = held.entry.entry_id
             await held.arelease()
             if entry_id:
                 await self.context.store.delete(entry_id)
-        self._touch()
+        self.changed.fire()
 
     async def aclose(self) -> None:
         """Stop everything and close the entry; waiting readers fail. Idempotent."""
         if self.closed:
             return
         self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self.scheduler.close()
         error = ClosedError("the stream was disposed", url=self.source)
-        self._stop_downloads()
         for reader in list(self.readers):
             reader.fail(error)
-        self._fail_all(self._learners, error)
-        self._fail_all(self._watchers, error)
-        if self.tasks:
-            await asyncio.wait(self.tasks)
+        self._learned.fail(error)
+        self.changed.fail(error)
+        await self.scheduler.wait_idle()
         async with self._lock:  # a load that is under way ends first
             self._loaded = True
         if self.held is not None:

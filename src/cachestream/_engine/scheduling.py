@@ -1,0 +1,286 @@
+"""Which downloads of a resource run: gathers what the pure planner needs, and obeys it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from cachestream.abc import Entry
+from cachestream.core.planning import (
+    Extend,
+    PlanState,
+    Running,
+    Shorten,
+    Start,
+    Stop,
+    Want,
+    plan,
+)
+from cachestream.core.ranges import RangeSpec
+from cachestream.core.spans import UNBOUNDED, Span
+from cachestream.errors import CacheStreamError, ClosedError, NotStoredError
+from cachestream.events import DownloadStarted
+from cachestream.settings import KIB, MIB
+
+from .download import Download
+from .ephemeral import EphemeralEntry
+
+if TYPE_CHECKING:
+    from .reader import Reader
+    from .resource import Resource
+
+__all__ = ["Scheduler"]
+
+REUSE_WINDOW: Final = MIB
+"""How far past a download a reader waits for it when the setting says adaptive."""
+
+KEEP: Final = 256 * KIB
+"""What is worth finishing of a download that nobody wants while others wait."""
+
+LEAST_WANT: Final = 256 * KIB
+"""Least that a reader wants of what was asked for, so that no request is for crumbs."""
+
+TRAILS: Final = 16
+"""How many ends of earlier readers are remembered, to recognise one that goes on."""
+
+
+class Scheduler:
+    """Starts, extends, shortens and stops the downloads of one resource."""
+
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
+        self.downloads: dict[int, Download] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.paused = False
+        self.completers = 0
+        self._fill = False
+        self._trails: dict[int, int] = {}
+        self._idents = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._refusal: CacheStreamError | None = None
+        self._refused_until = 0.0
+
+    # -- what is wanted ---------------------------------------------------
+
+    def read_ahead(self, reader: Reader) -> int:
+        """Return how far before a reader's position is fetched, in bytes."""
+        settings = self._resource.settings
+        if settings.completion == "ahead":
+            return settings.max_read_ahead
+        grown = min(max(settings.read_ahead, reader.sequential), settings.max_read_ahead)
+        return max(grown, LEAST_WANT)
+
+    def _want(self, reader: Reader) -> Want:
+        """Return what a reader wants now: bounded, whatever the client asked for."""
+        stop = reader.position + self.read_ahead(reader)
+        completion = self._resource.settings.completion
+        goes_on = reader.joined or completion in ("ahead", "complete")
+        if completion == "demand" or not goes_on:
+            stop = min(stop, reader.remaining.stop)
+        return Want(Span(reader.position, max(stop, reader.position)))
+
+    def _wants_all(self, current: list[Reader]) -> bool:
+        """Tell whether every hole shall be filled (engine rule 7)."""
+        if self._resource.is_ephemeral and not self.completers:
+            return False
+        settings = self._resource.settings
+        if settings.completion == "complete" and current:
+            self._fill = True
+        if settings.completion == "auto" and any(
+            reader.sequential >= settings.complete_after for reader in current
+        ):
+            self._fill = True
+        return self._fill or self.completers > 0
+
+    def follow(self, position: int) -> int:
+        """Return how much an earlier reader that ended at ``position`` read in sequence."""
+        return self._trails.pop(position, 0)
+
+    def leave_trail(self, reader: Reader) -> None:
+        """Remember where a reader ended, so that the next can go on from there."""
+        if reader.begun and reader.sequential:
+            self._trails[reader.position] = reader.sequential
+            while len(self._trails) > TRAILS:
+                del self._trails[next(iter(self._trails))]
+
+    def forget_trails(self) -> None:
+        """Forget where readers ended; the content is another one."""
+        self._trails.clear()
+
+    # -- planning ---------------------------------------------------------
+
+    def replan(self) -> None:
+        """Let the downloads run that are wanted now."""
+        resource = self._resource
+        entry = resource.entry
+        if resource.closed or self.paused or entry is None or resource.settings.offline:
+            return
+        current = [
+            reader for reader in resource.readers if reader.entry is entry and not reader.error
+        ]
+        refusal = self._current_refusal()
+        if refusal is not None:
+            for reader in current:
+                if reader.waiting:
+                    reader.fail(refusal)
+            return
+        current.sort(key=lambda reader: (not reader.waiting, reader.position))
+        for action in plan(self._state(entry, current)):
+            match action:
+                case Start(span):
+                    self.start(span)
+                case Extend(ident, stop) | Shorten(ident, stop):
+                    self.downloads[ident].stop = stop
+                case Stop(ident):
+                    self.downloads.pop(ident).cancel()
+
+    def _state(self, entry: Entry, current: list[Reader]) -> PlanState:
+        resource = self._resource
+        wants = [self._want(reader) for reader in current if reader.remaining]
+        if self._wants_all(current):
+            wants.append(Want(Span(0, UNBOUNDED), urgent=False))
+        threshold = resource.settings.range_request_split_threshold
+        waiting = any(reader.waiting for reader in current)
+        return PlanState(
+            stored=entry.spans,
+            wants=tuple(wants),
+            running=tuple(
+                Running(each.ident, each.position, each.stop, _keep(each, waiting))
+                for each in self.downloads.values()
+            ),
+            window=REUSE_WINDOW if threshold == "adaptive" else threshold,
+            limit=resource.settings.max_connections,
+            complete_length=resource.complete_length,
+            linear=resource.linear,
+        )
+
+    def replan_later(self) -> None:
+        """Plan again after a pause: what fails at once must not be tried without end."""
+        if self._timer is None and not self._resource.closed:
+            pause = max(0.1, self._resource.settings.retry_delay)
+            self._timer = asyncio.get_running_loop().call_later(pause, self._replan_due)
+
+    def _replan_due(self) -> None:
+        self._timer = None
+        self.replan()
+
+    # -- starting and stopping --------------------------------------------
+
+    def probe(self, spec: RangeSpec | None) -> None:
+        """Start the first download: it asks for the first bytes wanted and learns the rest."""
+        if self.downloads:
+            return
+        if spec is not None and spec.suffix_length is not None:
+            self.start(Span(0, UNBOUNDED), suffix=spec.suffix_length)
+            return
+        start = 0 if spec is None or spec.first_pos is None else spec.first_pos
+        stop = start + max(self._resource.settings.read_ahead, LEAST_WANT)
+        if spec is not None and spec.last_pos is not None:
+            stop = min(stop, spec.last_pos + 1)
+        self.start(Span(start, stop))
+
+    def start(self, span: Span, *, suffix: int | None = None) -> None:
+        """Start a download of ``span``.
+
+        Raises:
+            ClosedError: If the cache is closing.
+        """
+        resource = self._resource
+        self._idents += 1
+        download = Download(resource, self._idents, span, resource.held, suffix=suffix)
+        self.downloads[download.ident] = download
+        resource.context.emit(DownloadStarted(resource.source, span))
+        try:
+            task = resource.context.spawn(download.run(), f"download {resource.key}")
+        except ClosedError:
+            del self.downloads[download.ident]
+            download.abandon()
+            raise
+        download.task = task
+        self.tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self._resource.changed.fire()
+
+    def ended(self, download: Download) -> None:
+        """Forget a download that ended by itself."""
+        self.downloads.pop(download.ident, None)
+
+    def stop_others(self, download: Download) -> None:
+        """Stop all downloads but this one."""
+        for other in list(self.downloads.values()):
+            if other is not download:
+                self.downloads.pop(other.ident).cancel()
+
+    def stop_all(self) -> None:
+        """Stop all downloads, and want nothing but what readers will ask for."""
+        self._fill = False
+        for download in list(self.downloads.values()):
+            download.cancel()
+        self.downloads.clear()
+
+    def stop_filling(self) -> None:
+        """Want no more than readers do, unless somebody waits for all of it."""
+        if not self.completers:
+            self._fill = False
+
+    async def wait_idle(self) -> None:
+        """Wait until no task of a download is left."""
+        while self.tasks:
+            await asyncio.wait(self.tasks)
+
+    def close(self) -> None:
+        """Plan no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.stop_all()
+
+    # -- going upstream or not --------------------------------------------
+
+    def check_upstream(self, hole: Span) -> None:
+        """Raise if going upstream is of no use now.
+
+        Raises:
+            NotStoredError: If the stream is offline.
+            UpstreamStatusError: If the origin has just refused.
+        """
+        if self._resource.settings.offline:
+            raise NotStoredError(
+                f"offline, and bytes {hole} are not held", span=hole, url=self._resource.source
+            )
+        refusal = self._current_refusal()
+        if refusal is not None:
+            raise refusal
+
+    def remember_refusal(self, error: CacheStreamError | None) -> None:
+        """Answer with this refusal for a short time instead of asking again; None: forget it."""
+        self._refusal = error
+        ttl = self._resource.settings.error_ttl
+        self._refused_until = asyncio.get_running_loop().time() + ttl
+
+    def is_refusal(self, error: CacheStreamError) -> bool:
+        """Tell whether ``error`` is the refusal that is remembered."""
+        return error is self._refusal
+
+    def _current_refusal(self) -> CacheStreamError | None:
+        if self._refusal is None:
+            return None
+        return self._refusal if asyncio.get_running_loop().time() < self._refused_until else None
+
+    # -- readers ----------------------------------------------------------
+
+    def reader_moved(self, reader: Reader) -> None:
+        """Let downloads keep ahead of ``reader``, and the ring forget what is behind it."""
+        entry = reader.entry
+        if isinstance(entry, EphemeralEntry):
+            entry.trim()
+        if entry is self._resource.entry and not self._resource.is_complete:
+            self.replan()
+
+
+def _keep(download: Download, waiting: bool) -> int:
+    """Return up to where a download is worth finishing although nobody wants it now."""
+    return min(download.stop, download.position + KEEP) if waiting else download.stop

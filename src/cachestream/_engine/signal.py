@@ -1,0 +1,50 @@
+"""Futures of those who wait for an event that has no position: a first head, any change."""
+
+from __future__ import annotations
+
+import asyncio
+
+__all__ = ["Signal"]
+
+
+class Signal:
+    """Everybody who waits now is woken by the next `fire` or `fail`."""
+
+    def __init__(self) -> None:
+        self._futures: set[asyncio.Future[None]] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._futures)
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait; False if it took longer than ``timeout`` seconds.
+
+        Raises:
+            Exception: What `fail` was given.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._futures.add(future)
+        try:
+            await asyncio.wait((future,), timeout=timeout)
+            if not future.done():
+                return False
+            future.result()
+            return True
+        finally:
+            self._futures.discard(future)
+            if future.done() and not future.cancelled():
+                future.exception()  # seen, whatever became of us
+
+    def fire(self) -> None:
+        """Wake all."""
+        futures, self._futures = self._futures, set()
+        for future in futures:
+            if not future.done():
+                future.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """Raise ``error`` in all."""
+        futures, self._futures = self._futures, set()
+        for future in futures:
+            if not future.done():
+                future.set_exception(error)
