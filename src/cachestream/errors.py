@@ -88,8 +88,13 @@ class CacheStreamError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        text = self.message if self.url is None else f"{self.message} ({self.url})"
+        text = self.message if self.url is None else f"{self.message} ({_shown(self.url)})"
         return text if self.hint is None else f"{text}. {self.hint}"
+
+
+def _shown(url: str) -> str:
+    """Return ``url`` without its query, which may hold a secret; the attribute has it whole."""
+    return url.split("?", 1)[0] + ("?…" if "?" in url else "")
 
 
 class ConfigurationError(CacheStreamError, ValueError):

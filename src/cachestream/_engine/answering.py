@@ -147,7 +147,7 @@ class CacheHandler(Handler):
         representation = resource.representation
         if resource.held is None or representation is None or resource.closed:
             return None
-        if resource.settings.validation != "never":
+        if not resource.is_current:
             return None
         early = self._precondition(admitted, representation)
         if early is not None:

@@ -38,6 +38,7 @@ from cachestream.errors import (
     RangeNotSatisfiableError,
     RepresentationChangedError,
     StoreError,
+    TransportError,
     UpstreamTimeoutError,
 )
 from cachestream.events import (
@@ -188,7 +189,7 @@ class Resource:
 
     def obtain_nowait(self, spec: RangeSpec | None) -> Reader | None:
         """Return a reader whose first byte is stored, or None if something must be awaited."""
-        if self.held is None or self.closed or self._unshareable:
+        if self.held is None or self.closed or self._unshareable or not self.is_current:
             return None
         span = self._resolve(spec)
         if span and span.start not in self.held.entry.spans:
@@ -206,6 +207,7 @@ class Resource:
             NotSharedError: If the running exchange cannot be joined.
         """
         await self.ready()
+        await self._make_current()
         for _ in range(MAX_CHANGES):
             try:
                 if self.held is None:
@@ -218,6 +220,35 @@ class Resource:
         raise RepresentationChangedError(
             "the origin changes faster than it can be read", url=self.source
         )
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what is held may be used without asking the origin about it first."""
+        settings = self.settings
+        if settings.validation == "never" or settings.offline or self.representation is None:
+            return True
+        return settings.validation == "stale" and is_fresh(
+            self.representation, self.context.clock()
+        )
+
+    async def _make_current(self) -> None:
+        """Ask the origin about what is held, if the settings want that, one at a time.
+
+        A check that fails changes nothing: what is stored is served (offline first).
+        """
+        if self.is_current or self.held is None:
+            return
+        known = self.representation
+        async with self._lock:
+            if self.representation is not known:
+                return  # another request has just asked
+            try:
+                valid = await self.validate(force=True)
+            except TransportError as error:
+                logger.info("could not validate %s: %s", self.key, error)
+                return
+        if valid is False:
+            await self.reset(outdated=True)
 
     async def _begin(self, spec: RangeSpec | None) -> Reader:
         reader = self._new_reader(spec)
@@ -549,8 +580,12 @@ class Resource:
             self.scheduler.paused = False
             self.scheduler.replan()
 
-    async def reset(self) -> None:
-        """Forget and delete everything held; readers that have begun fail."""
+    async def reset(self, *, outdated: bool = False) -> None:
+        """Forget and delete everything held; readers that have begun fail.
+
+        Args:
+            outdated: There is a new version: readers that have all they want go on.
+        """
         await self.ready()
         held, self.held = self.held, None
         self.representation = None
@@ -559,7 +594,10 @@ class Resource:
         self.scheduler.stop_all()
         error = RepresentationChangedError("the cache was reset", url=self.source)
         for reader in list(self.readers):
-            reader.fail(error)
+            if outdated:
+                reader.outdate()
+            else:
+                reader.fail(error)
         self._learned.fail(error)
         await self.scheduler.wait_idle()
         if held is not None:
