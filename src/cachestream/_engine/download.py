@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from cachestream.abc import Buffer, Entry, SpanWriter, UpstreamResponse
-from cachestream.core.backoff import delay, parse_retry_after
 from cachestream.core.decisions import (
     Accept,
     Asked,
@@ -29,17 +28,16 @@ from cachestream.errors import (
     CacheStreamError,
     RangeNotSatisfiableError,
     StoreError,
-    TLSError,
-    TooManyRedirectsError,
     TransportError,
     UpstreamProtocolError,
     UpstreamStatusError,
 )
 from cachestream.events import DownloadFailed
-from cachestream.settings import KIB, MIB
+from cachestream.settings import MIB
 
 from .exchange import exchange, fields_for
 from .holding import HeldEntry
+from .retrying import QUICK_TRIES, RetryPolicy, status_error
 
 if TYPE_CHECKING:
     from .resource import Resource
@@ -51,20 +49,6 @@ logger: Final = logging.getLogger("cachestream.engine")
 FIRST_REQUEST: Final = 8 * MIB
 LARGEST_REQUEST: Final = 64 * MIB
 """Requests grow between these: few enough for speed, bounded so that a seek wastes little."""
-
-QUICK_TRIES: Final = 3
-"""After so many failures a client that has no answer yet is told, instead of kept waiting."""
-
-QUICK_WAIT: Final = 5.0
-"""An origin that asks for more seconds than this is not waited for before the first head."""
-
-REFRESHES: Final = 3
-"""How often a URL may be renewed without progress."""
-
-ERROR_CONTENT: Final = 64 * KIB
-"""How much of an origin's error page is passed on."""
-
-RENEWABLE: Final = frozenset({401, 403, 410})
 
 
 class Download:
@@ -98,9 +82,7 @@ class Download:
         self._wire = 0
         self._content_stop = UNBOUNDED
         self._size = FIRST_REQUEST
-        self._failures = 0
-        self._failing_since = 0.0
-        self._refreshes = 0
+        self._retries = RetryPolicy(resource)
         self._cancelled = False
         self._started = False
 
@@ -166,7 +148,7 @@ class Download:
             resource.source,
             resource.url,
             asked.fields,
-            attempt=self._failures,
+            attempt=self._retries.failures,
             secure_only=not resource.settings.allow_insecure_redirects,
         )
         async with response:
@@ -222,7 +204,7 @@ class Download:
             case Refuse(status):
                 await self._refused(status, response)
             case Retry(status):
-                raise await self._status_error(status, response)
+                raise await status_error(self.resource, status, response)
             case Unsatisfiable(length):
                 raise RangeNotSatisfiableError(
                     "the range lies past the end", complete_length=length, url=source
@@ -313,7 +295,7 @@ class Download:
         self._wire += len(piece)
         self.received += len(piece)
         self.resource.context.counters.bytes_from_origin += len(piece)
-        self._failures = self._refreshes = 0
+        self._retries.progressed()
         flowing = self._store(memoryview(piece), start)
         at_end = self._wire >= self._content_stop  # read on to the end: it keeps the connection
         return flowing and (at_end or self._wire < self.stop)
@@ -402,84 +384,25 @@ class Download:
 
     async def _refused(self, status: int, response: UpstreamResponse) -> None:
         """The origin says no: renew the URL if somebody can, else remember the refusal."""
-        if status in RENEWABLE and self._refreshes < REFRESHES:
-            self._refreshes += 1
-            renewed = await self.resource.context.transport.refresh(self.resource.source, status)
-            if renewed is not None:
-                self.resource.url = renewed
-                return
-        error = await self._status_error(status, response)
+        if await self._retries.renew(status):
+            return
+        error = await status_error(self.resource, status, response)
         self.resource.scheduler.remember_refusal(error)
         raise error
-
-    async def _status_error(self, status: int, response: UpstreamResponse) -> UpstreamStatusError:
-        """Make an error that carries enough of the origin's answer to be passed on."""
-        error = UpstreamStatusError(
-            f"the origin answered {status}",
-            status=status,
-            url=self.resource.source,
-            hint="What is stored of it stays stored.",
-        )
-        page = _Page()
-        try:
-            async with asyncio.timeout(self.resource.settings.read_timeout):
-                await response.pour(page)
-        except (TransportError, TimeoutError):
-            page.content.clear()
-        error.content = bytes(page.content[:ERROR_CONTENT])
-        error.media_type = response.fields.get("content-type")
-        error.retry_after = response.fields.get("retry-after")
-        return error
 
     async def _after_failure(self, error: TransportError) -> None:
         """Wait before the next attempt, or raise when there is no point in one.
 
         Attempts start again from the first missing byte, with pauses that double.
         """
-        resource, loop = self.resource, asyncio.get_running_loop()
-        if self._failures == 0:
-            self._failing_since = loop.time()
-        self._failures += 1
+        resource = self.resource
+        if resource.scheduler.is_refusal(error):
+            raise error
         resource.context.counters.origin_failures += 1
-        pause = self._pause(error)
+        pause = self._retries.failed(error, begun=self._held is not None)
         if pause is None:
             raise error
-        resource.attempt_failed(self, error, self._failures)
+        resource.attempt_failed(self, error, self._retries.failures)
         resource.context.emit(DownloadFailed(resource.source, error, pause))
         logger.info("retrying %s in %.2f s: %s", resource.key, pause, error)
         await asyncio.sleep(pause)
-
-    def _pause(self, error: TransportError) -> float | None:
-        """Return the seconds until the next attempt, None to give up."""
-        if isinstance(error, TLSError | TooManyRedirectsError):
-            return None
-        if isinstance(error, UpstreamStatusError) and self.resource.scheduler.is_refusal(error):
-            return None
-        settings = self.resource.settings
-        pause = delay(
-            self._failures - 1,
-            first=settings.retry_delay,
-            cap=settings.max_retry_delay,
-            jitter=self.resource.context.chance.random(),
-        )
-        asked = getattr(error, "retry_after", None)
-        if asked is not None:
-            pause = max(pause, parse_retry_after(asked, self.resource.context.clock()) or 0.0)
-        if self._held is None and (self._failures >= QUICK_TRIES or pause > QUICK_WAIT):
-            return None
-        quiet = asyncio.get_running_loop().time() - self._failing_since
-        return None if quiet + pause > settings.request_timeout else pause
-
-
-class _Page:
-    """Keeps the beginning of an error page."""
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-
-    def write(self, piece: Buffer) -> bool:
-        self.content += piece
-        return len(self.content) < ERROR_CONTENT
-
-    async def drain(self) -> bool:
-        return False

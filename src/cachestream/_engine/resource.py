@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from cachestream.abc import Entry, EntryRecord, Key
-from cachestream.core.decisions import is_fresh, is_linear, is_storable
+from cachestream.core.decisions import is_fresh, is_linear
 from cachestream.core.fields import Fields
 from cachestream.core.ranges import RangeSpec, resolve
 from cachestream.core.representation import Representation
@@ -47,11 +47,12 @@ from cachestream.events import (
     ResourceCompleted,
     StoreFailed,
 )
-from cachestream.settings import KIB, StreamSettings
+from cachestream.settings import StreamSettings
 
 from .checking import fetch_head, validate
 from .context import EngineContext
 from .download import Download
+from .entries import create_entry, lay_ring_over
 from .ephemeral import EphemeralEntry
 from .holding import HeldEntry
 from .reader import Reader
@@ -185,7 +186,7 @@ class Resource:
         self.representation = entry.representation
         self._completed = self.is_complete
         if not entry.writable and not self._completed:
-            self._overlay(entry)
+            lay_ring_over(self, entry)
 
     def obtain_nowait(self, spec: RangeSpec | None) -> Reader | None:
         """Return a reader whose first byte is stored, or None if something must be awaited."""
@@ -350,7 +351,7 @@ class Resource:
 
     async def adopt(self, download: Download, representation: Representation) -> None:
         """Make an entry for the first version seen, and let everybody use it."""
-        held = await self._create(representation)
+        held = await create_entry(self, representation)
         self.held = held
         self.representation = held.entry.representation
         self._completed = False
@@ -396,24 +397,7 @@ class Resource:
         assert self.held is not None
         logger.warning("the store failed for %s, going on from memory: %s", self.key, error)
         self.context.emit(StoreFailed(self.source, error))
-        return self._overlay(self.held.entry)
-
-    def _overlay(self, base: Entry) -> HeldEntry:
-        """Put a ring over a stored entry; its readers and downloads use it from now on."""
-        old = self.held
-        if old is None or isinstance(base, EphemeralEntry):
-            raise StoreError("the memory ring failed", url=self.source)
-        ring = self._ring(base.representation, base)
-        self.held = HeldEntry(self.context, ring)
-        ring.on_close = old.release
-        for reader in self.readers:
-            if reader.entry is base:
-                reader.entry = ring
-                reader.held.release()
-                reader.held = self.held.retain()
-        for download in self.downloads.values():
-            download.move(self.held)
-        return self.held
+        return lay_ring_over(self, self.held.entry)
 
     def download_ended(self, download: Download) -> None:
         """Forget a download that reached its end."""
@@ -460,40 +444,6 @@ class Resource:
         self._completed = True
         self.context.emit(ResourceCompleted(self.source, self.complete_length or 0))
         self.changed.fire()
-
-    # -- entries ----------------------------------------------------------
-
-    async def _create(self, representation: Representation) -> HeldEntry:
-        """Make an entry in the store, or a ring where nothing may or can be stored."""
-        if self.private or not is_storable(representation):
-            return HeldEntry(self.context, self._ring(representation, None))
-        try:
-            entry = await self.context.store.create(
-                self.key, self.source, representation, file=self.file
-            )
-            try:
-                await entry.publish()
-            except BaseException:
-                await entry.aclose()
-                raise
-        except StoreError as error:
-            logger.warning("nothing is stored of %s: %s", self.key, error)
-            self.context.emit(StoreFailed(self.source, error))
-            return HeldEntry(self.context, self._ring(representation, None))
-        return HeldEntry(self.context, entry)
-
-    def _ring(self, representation: Representation, base: Entry | None) -> EphemeralEntry:
-        limit = max(256 * KIB, self.settings.max_buffer_size // self.settings.max_connections)
-        entry: EphemeralEntry
-        entry = EphemeralEntry(
-            self.key,
-            self.source,
-            representation,
-            limit=limit,
-            readers=lambda: (reader.remaining for reader in self.readers if reader.entry is entry),
-            base=base,
-        )
-        return entry
 
     # -- asking without content -------------------------------------------
 
