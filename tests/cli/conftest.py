@@ -1,4 +1,4 @@
-"""A cache of its own for each test, and commands run as processes."""
+"""A cache of its own for each test; commands run here, or as processes."""
 
 import os
 import subprocess
@@ -7,8 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-Run = Callable[..., subprocess.CompletedProcess[bytes]]
+from cachestream.cli import program
+
+Done = subprocess.CompletedProcess[bytes]
+Run = Callable[..., Done]
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -20,25 +24,26 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, environment: dict[str, str]) -> Run:
-    """Return a function that runs a command to its end, in a directory of its own."""
+def run(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a command in this process, in a directory of its own.
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [sys.executable, "-m", "cachestream", *arguments],
-            capture_output=True,
-            cwd=tmp_path,
-            env=environment,
-            check=False,
-            timeout=60,
-        )
+    An error that the program does not expect is the test's, not an exit code.
+    """
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith("CACHESTREAM_"):
+            monkeypatch.delenv(name)
+
+    def run(*arguments: str) -> Done:
+        result = CliRunner(env=environment).invoke(program, arguments, catch_exceptions=False)
+        return Done(arguments, result.exit_code, result.stdout_bytes, result.stderr_bytes)
 
     return run
 
 
 @pytest.fixture
 def start(tmp_path: Path, environment: dict[str, str]) -> Start:
-    """Return a function that starts a command; the caller waits for it."""
+    """Return a function that starts a command as a process; the caller waits for it."""
 
     def start(*arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -50,3 +55,15 @@ def start(tmp_path: Path, environment: dict[str, str]) -> Start:
         )
 
     return start
+
+
+@pytest.fixture
+def run_process(start: Start) -> Run:
+    """Return a function that runs a command as a process to its end."""
+
+    def run(*arguments: str) -> Done:
+        with start(*arguments) as process:
+            out, shown = process.communicate(timeout=60)
+        return Done(arguments, process.returncode, out, shown)
+
+    return run

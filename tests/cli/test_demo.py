@@ -13,9 +13,9 @@ Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 @pytest.mark.slow
-def test_the_demonstration_holds(run: Run) -> None:
+def test_the_demonstration_holds(run_process: Run) -> None:
     """Start, seek, kill, resume and second read are as promised, and the table says so."""
-    done = run("demo", "--seconds", "4")
+    done = run_process("demo", "--seconds", "4")
     shown = done.stdout.decode()
     assert done.returncode == 0, shown + done.stderr.decode()
     rows = shown.partition("DELIVERED")[2].splitlines()

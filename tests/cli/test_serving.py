@@ -207,50 +207,54 @@ def test_which_addresses_are_loopback(host: str, loopback: bool) -> None:
 READ = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1]).read())"
 
 
-def test_play_gives_the_player_a_local_url(run: Run, origin: OriginThread) -> None:
+def test_play_gives_the_player_a_local_url(run_process: Run, origin: OriginThread) -> None:
     """The local URL comes last, and the player reads the file from it."""
-    done = run("play", origin.url("/film.bin"), "--", sys.executable, "-c", READ)
+    done = run_process("play", origin.url("/film.bin"), "--", sys.executable, "-c", READ)
     assert (done.returncode, done.stdout) == (0, DATA), done.stderr
 
 
-def test_play_puts_the_url_in_the_place_of_braces(run: Run, origin: OriginThread) -> None:
+def test_play_puts_the_url_in_the_place_of_braces(run_process: Run, origin: OriginThread) -> None:
     """Where the player's command has {}, the URL stands there."""
     code = "import sys; print(sys.argv[1:])"
-    done = run("play", origin.url("/film.bin"), "--", sys.executable, "-c", code, "a={}", "b")
+    done = run_process(
+        "play", origin.url("/film.bin"), "--", sys.executable, "-c", code, "a={}", "b"
+    )
     assert b"'a=http://127.0.0.1:" in done.stdout
     assert done.stdout.rstrip().endswith(b"'b']")
 
 
-def test_play_ends_with_the_players_code(run: Run, origin: OriginThread) -> None:
+def test_play_ends_with_the_players_code(run_process: Run, origin: OriginThread) -> None:
     """The exit code is the player's, and 128 and the signal's number if it was killed."""
     url = origin.url("/film.bin")
-    assert run("play", url, "--", *shlex.split("sh -c 'exit 7'")).returncode == 7
-    assert run("play", url, "--", *shlex.split("sh -c 'kill -9 $$'")).returncode == 137
+    assert run_process("play", url, "--", *shlex.split("sh -c 'exit 7'")).returncode == 7
+    assert run_process("play", url, "--", *shlex.split("sh -c 'kill -9 $$'")).returncode == 137
 
 
-def test_play_without_that_player_is_a_clear_error(run: Run, origin: OriginThread) -> None:
+def test_play_without_that_player_is_a_clear_error(run_process: Run, origin: OriginThread) -> None:
     """A player that is not there is named."""
-    done = run("play", origin.url("/film.bin"), "--", "no-such-player")
+    done = run_process("play", origin.url("/film.bin"), "--", "no-such-player")
     assert done.returncode == 1
     assert b"cannot run no-such-player: No such file" in done.stderr
 
 
 def test_play_finds_a_player(
-    run: Run, origin: OriginThread, tmp_path: Path, environment: dict[str, str]
+    run_process: Run, origin: OriginThread, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Without a player one that is installed is taken."""
     player = tmp_path / "mpv"
     player.write_text('#!/bin/sh\necho "playing $1"\n')
     player.chmod(0o755)
     environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
-    assert run("play", origin.url("/film.bin")).stdout.startswith(b"playing http://127.0.0.1:")
+    assert run_process("play", origin.url("/film.bin")).stdout.startswith(
+        b"playing http://127.0.0.1:"
+    )
 
 
 def test_play_without_any_player_says_so(
-    run: Run, origin: OriginThread, tmp_path: Path, environment: dict[str, str]
+    run_process: Run, origin: OriginThread, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """With none installed the error says how to name one."""
     environment["PATH"] = str(tmp_path)
-    done = run("play", origin.url("/film.bin"))
+    done = run_process("play", origin.url("/film.bin"))
     assert done.returncode == 1
     assert b"after --" in done.stderr

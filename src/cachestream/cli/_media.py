@@ -51,20 +51,23 @@ def _make_film(ffmpeg: str, film: Path) -> bool:
 
 
 def make_wav(path: Path, seconds: int = _SECONDS) -> None:
-    """Write a stereo tone that climbs by a half-tone each second, at 176,400 bytes a second."""
+    """Write a stereo tone that climbs each second, at 176,400 bytes a second."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(2)
         file.setsampwidth(2)
         file.setframerate(_WAV_RATE_HZ)
         for second in range(seconds):
-            file.writeframes(_tone(220.0 * 2 ** (second % 24 / 12)))
+            file.writeframes(_tenth_of_a_second(220 + 10 * (second % 24)) * 10)
 
 
-def _tone(frequency: float) -> bytes:
-    """Return one second of a tone: 16-bit, little-endian, twice the same channel."""
-    step = 2 * math.pi * frequency / _WAV_RATE_HZ
-    samples = array.array("h", bytes(4 * _WAV_RATE_HZ))
-    for i in range(_WAV_RATE_HZ):
+def _tenth_of_a_second(frequency_hz: int) -> bytes:
+    """Return a tone of a multiple of ten hertz: 16-bit, little-endian, both channels alike.
+
+    A tenth of a second holds whole periods of it, so it can be put together without a click.
+    """
+    step = 2 * math.pi * frequency_hz / _WAV_RATE_HZ
+    samples = array.array("h", bytes(4 * (_WAV_RATE_HZ // 10)))
+    for i in range(_WAV_RATE_HZ // 10):
         samples[2 * i] = samples[2 * i + 1] = int(8000 * math.sin(step * i))
     if sys.byteorder == "big":
         samples.byteswap()
