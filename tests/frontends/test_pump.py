@@ -171,6 +171,40 @@ async def test_nothing_is_held_back_while_waiting() -> None:
 
 
 @pytest.mark.asyncio
+async def test_no_piece_is_asked_for_while_one_is_held() -> None:
+    """As long as the link needs the last piece, the body is not called."""
+
+    class Holding(RecordingLink):
+        held = False
+
+        @property
+        def holds_piece(self) -> bool:
+            return self.held
+
+        def send(self, lead: bytes, piece: Buffer) -> int:
+            self.held = True
+            return super().send(lead, piece)
+
+        async def by_turns(self, step: Callable[[], T | None]) -> T:
+            while True:
+                calls = body.calls
+                assert step() is None
+                assert body.calls == calls
+                held.append(calls)
+                self.held = False
+                result = step()
+                if result is not None:
+                    return result
+
+    held: list[int] = []
+    body = BytesBody(b"0123456789", piece=5)
+    link = Holding(zero_copy=False)
+    await _pump(link, body, 10)
+    assert link.data == HEAD + b"0123456789"
+    assert held == [1, 2]
+
+
+@pytest.mark.asyncio
 async def test_pieces_are_asked_for_in_portions() -> None:
     """No piece is asked for that is longer than the limit."""
     body = BytesBody(pattern(1_000_000), piece=1 << 20)

@@ -60,6 +60,11 @@ class Link(ABC):
 
     zero_copy: bool = False
 
+    @property
+    def holds_piece(self) -> bool:
+        """Whether bytes of the last piece are still needed where the body keeps them."""
+        return False
+
     @abstractmethod
     def send(self, lead: bytes, piece: Buffer) -> int:
         """Send some of ``lead`` and then ``piece``, if possible in one segment.
@@ -226,9 +231,14 @@ class TransportLink(Link):
             raise ClientGoneError("the connection is lost")
         return self._transport
 
+    @property
+    def holds_piece(self) -> bool:
+        # Since Python 3.12 a transport does not copy what it cannot send at once.
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+
     def send(self, lead: bytes, piece: Buffer) -> int:
         transport = self._live()
-        if transport.get_write_buffer_size():
+        if self.holds_piece:
             raise BlockingIOError
         transport.write(b"".join((lead, piece)) if lead else piece)
         return len(lead) + len(piece)

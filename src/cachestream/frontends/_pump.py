@@ -98,6 +98,8 @@ class Pump:
         # hold the loop any more than one that has all its pieces at hand.
         while True:
             if not self._has_cargo and not self._ended:
+                if self._link.holds_piece:
+                    return _Pause.FULL
                 piece = self._body.take_nowait(PIECE)
                 if piece is not None:
                     self._load(piece)
