@@ -12,6 +12,7 @@ from cachestream import CacheManager, CacheStream, errors
 from cachestream.cli import program
 from cachestream.cli.docs import PAGES
 from cachestream.settings import describe
+from cachestream.testing.origin import OriginThread, pattern
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -167,6 +168,26 @@ def test_every_type_of_the_original_has_a_row(name: str) -> None:
 def test_python_examples_compile(code: str) -> None:
     """Every Python example is Python."""
     compile(code, "example", "exec")
+
+
+def test_the_readme_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the README shows in Python works as it stands, with a local origin for example.com."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    match = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert match is not None
+    with OriginThread() as origin:
+        for name in ("video.mp4", "song.mp3", "data.parquet"):
+            origin.add(f"/{name}", pattern(name, 1 << 20))
+        code = match[1].replace("https://example.com", origin.url(""))
+        exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+        assert origin.bytes_sent("/video.mp4") == 0
+        assert origin.bytes_sent("/song.mp3") == 1 << 20
+    shown = capsys.readouterr().out
+    assert shown.startswith("http://127.0.0.1:")
+    assert f"{1 << 20} {1 << 20}\n" in shown
+    assert repr(pattern("data.parquet", 1 << 20).bytes(1024, 2048)) in shown
 
 
 @pytest.mark.parametrize("code", blocks("console"))
