@@ -57,10 +57,14 @@ class Changes:
 
 @attrs.frozen
 class Removed:
-    """An entry that is no longer in the index; its file is still to be removed."""
+    """An entry that is no longer in the index; its file is still to be removed.
+
+    Attributes:
+        head: What it was; None if nobody can say any more.
+    """
 
     entry_id: str
-    head: Head
+    head: Head | None
 
 
 @attrs.frozen
@@ -253,10 +257,16 @@ class Catalog:
             return self._total(allocated=new.allocated - old.allocated)
 
     def remove(
-        self, entry_ids: Iterable[str], open_here: Collection[str]
+        self, entry_ids: Iterable[str], open_here: Collection[str], rows: Iterable[str] = ()
     ) -> tuple[Totals, list[Removed]]:
-        """Remove entries; of those that are open here, the room stays counted."""
+        """Remove entries; of those that are open here, the room stays counted.
+
+        Args:
+            rows: Names of further rows to delete: what led to the entries.
+        """
         with self.index.transaction():
+            for name in rows:
+                self.index.delete(name)
             found = (self._remove(entry_id, open_here) for entry_id in entry_ids)
             removed = [item for item in found if item is not None]
             return self._total(), removed
@@ -297,26 +307,28 @@ class Catalog:
         self.index.put(f"w:{entry_id}", WriteMark(0, changes.file).pack())
 
     def _remove(self, entry_id: str, open_here: Collection[str]) -> Removed | None:
-        head = self.head(entry_id)
-        if head is None:
+        if not is_entry_id(entry_id):
             return None
-        access, counts = self.access(entry_id), self.counts(entry_id)
-        row = self.key(head.key).without(entry_id)
-        if row.entries:
-            self.index.put(key_row(head.key), row.pack())
-        else:
-            self.index.delete(key_row(head.key))
-        for name in (f"e:{entry_id}", f"c:{entry_id}", f"t:{entry_id}"):
-            self.index.delete(name)
-        self.index.delete(order_row(entry_id, access))
+        head, counts = self.head(entry_id), self.counts(entry_id)
+        if head is not None:
+            row = self.key(head.key).without(entry_id)
+            if row.entries:
+                self.index.put(key_row(head.key), row.pack())
+            else:
+                self.index.delete(key_row(head.key))
+            self._count(origin_row(origin_of(head.source)), -1)
+        self.index.delete(order_row(entry_id, self.access(entry_id)))
+        self.index.delete(f"t:{entry_id}")
+        self.index.delete(f"c:{entry_id}")
         self.index.delete_range(f"s:{entry_id}:", f"s:{entry_id};")
-        self._count(origin_row(origin_of(head.source)), -1)
-        if entry_id in open_here:
+        # A damaged head was counted, too.
+        entries = -int(self.index.delete(f"e:{entry_id}"))
+        if entry_id in open_here and entries:
             self.index.put(f"w:{entry_id}", WriteMark(counts.allocated, None).pack())
-            self._total(entries=-1)
+            self._total(entries=entries)
         else:
-            self._total(entries=-1, allocated=-counts.allocated)
-        return Removed(entry_id, head)
+            self._total(entries=entries, allocated=-counts.allocated)
+        return Removed(entry_id, head) if entries else None
 
     def _mark(self, entry_id: str) -> WriteMark:
         return WriteMark.unpack(self.index.get(f"w:{entry_id}"))

@@ -24,7 +24,7 @@ _STEP: Final = 4 * 1024 * 1024
 async def discard(shared: Shared, span: Span) -> int:
     """Forget the unleased bytes of ``span``, and give their blocks back where that is possible.
 
-    Bytes that are still in a backlog count as leased by their writer.
+    Bytes that come into a backlog meanwhile count as leased by their writer.
 
     Returns:
         How many bytes were forgotten.
@@ -32,6 +32,9 @@ async def discard(shared: Shared, span: Span) -> int:
     Raises:
         StoreError: If the medium fails.
     """
+    if next(shared.unflushed.within(span), None) is not None:
+        for writer in list(shared.writers):
+            await writer.settle()
     parts = [
         part
         for free in list(shared.leases.unleased(span))

@@ -108,16 +108,18 @@ class DiskStore(Store):
         """Return the published entries of ``key``, newest first; those whose file is gone not."""
         host = await self._open_host()
         with index_errors(), host.catalog.index.snapshot():
-            found = [host.catalog.record(name) for name, _ in host.catalog.key(key).entries]
+            names = [name for name, _ in host.catalog.key(key).entries]
+            found = [(name, host.catalog.record(name)) for name in names if name not in host.going]
         records = []
-        for pair in found:
-            if pair is None or pair[1].entry_id in host.going:
-                continue
-            head, record = pair
-            if record.entry_id in host.live or self._has_file(host, head, record.entry_id):
-                records.append(self._as_used(host, record))
+        for entry_id, pair in found:
+            if pair is None:
+                # A damaged head: nobody can say any more what the data is.
+                host.root.unlink_data(entry_id)
+                host.remove_rows([entry_id])
+            elif entry_id in host.live or self._has_file(host, pair[0], entry_id):
+                records.append(self._as_used(host, pair[1]))
             else:
-                host.remove_rows([record.entry_id], 0)
+                host.remove_rows([entry_id])
         records.sort(key=lambda record: (record.created, record.entry_id), reverse=True)
         return tuple(records)
 
@@ -366,7 +368,7 @@ class DiskStore(Store):
             raise
         except StoreError as exc:
             if isinstance(exc.__cause__, FileNotFoundError):
-                host.remove_rows([entry_id], 0)
+                host.remove_rows([entry_id])
                 raise EntryNotFoundError(
                     f"the file of entry {entry_id!r} is gone, or another one", url=head.source
                 ) from exc

@@ -141,6 +141,10 @@ class Root:
             return False
         return stat.S_ISREG(found.st_mode)
 
+    def sync_data(self) -> None:
+        """Let the names of data files survive a power cut."""
+        os.fsync(self._data)
+
     def room_of(self, entry_id: str) -> int:
         """Return how many bytes of room a data file takes."""
         return os.stat(entry_id, dir_fd=self._data, follow_symlinks=False).st_blocks * 512

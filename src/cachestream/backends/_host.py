@@ -149,10 +149,12 @@ class Host:
         job.add_done_callback(lambda done: self._take_totals(done, expected))
         job.add_done_callback(_log_failure)
 
-    def remove_rows(self, entry_ids: list[str], expected: int) -> None:
-        """Take evicted entries out of the index, without waiting."""
+    def remove_rows(
+        self, entry_ids: list[str], rows: Iterable[str] = (), *, expected: int = 0
+    ) -> None:
+        """Take entries whose files are gone out of the index, without waiting."""
         self.going.update(entry_ids)
-        job = self.in_index(self._remove_rows, entry_ids)
+        job = self.in_index(self._remove_rows, entry_ids, rows)
         job.add_done_callback(lambda done: self._take_totals(done, expected))
         job.add_done_callback(lambda done: self.going.difference_update(entry_ids))
         job.add_done_callback(_log_failure)
@@ -210,7 +212,7 @@ class Host:
             shared = self.live.get(item.entry_id)
             if shared is not None:
                 shared.forget_published()
-            if item.head.file is None:
+            if item.head is None or item.head.file is None:
                 with contextlib.suppress(OSError):
                     self.root.unlink_data(item.entry_id)
             elif external:
@@ -252,7 +254,7 @@ class Host:
     def _open(self) -> Totals:
         root = Root(self.options.root)
         try:
-            index = Index(root.path / "index")
+            index = Index(root.path / "index", synced=self.options.durability == "power")
             with medium_errors(), root.starting():
                 totals = index.open()
             try:
@@ -294,6 +296,8 @@ class Host:
     ) -> tuple[Totals, Removed | None]:
         with medium_errors(shared.source):
             changes, _ = shared.before_commit(changes)
+            if self.options.durability == "power" and shared.counted:
+                self.root.sync_data()
         return self.catalog.publish(changes, shared.rival, self.now(), open_here)
 
     def _published(
@@ -320,8 +324,8 @@ class Host:
             self.room.settle(totals)
             self.drop_files(removed, external=True)
 
-    def _remove_rows(self, entry_ids: list[str]) -> Totals:
-        totals, _ = self.catalog.remove(entry_ids, frozenset())
+    def _remove_rows(self, entry_ids: list[str], rows: Iterable[str]) -> Totals:
+        totals, _ = self.catalog.remove(entry_ids, frozenset(), rows)
         return totals
 
     def _take_totals(self, done: asyncio.Future[Totals], expected: int) -> None:

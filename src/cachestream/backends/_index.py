@@ -33,7 +33,7 @@ from cachestream.backends._format import (
     seal,
     unseal,
 )
-from cachestream.errors import StoreError
+from cachestream.errors import StoreError, StoreFullError
 
 __all__ = ["Index", "index_errors"]
 
@@ -70,6 +70,10 @@ def index_errors() -> Iterator[None]:
     except diskcache.Timeout as exc:
         raise StoreError("another process keeps the index locked") from exc
     except sqlite3.Error as exc:
+        if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise StoreFullError(
+                "no room is left for the index", hint="Free some room on the store's disk."
+            ) from exc
         raise StoreError(
             f"the index failed: {exc}", hint="A damaged index is replaced at the next start."
         ) from exc
@@ -114,10 +118,12 @@ class Index:
 
     Args:
         directory: Where the database lies; made and checked by the caller, mode 0700.
+        synced: Whether a transaction survives a power cut, and not just the process.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, synced: bool = False) -> None:
         self._directory = directory
+        self._options = {**_OPTIONS, "sqlite_synchronous": 2 if synced else 1}
         self._cache: Any = None
 
     def open(self) -> Totals:
@@ -132,7 +138,7 @@ class Index:
                     self._refuse_foreign()
                     self._create_file()
                     self._cache = diskcache.Cache(
-                        str(self._directory), timeout=5, disk=PlainDisk, **_OPTIONS
+                        str(self._directory), timeout=5, disk=PlainDisk, **self._options
                     )
                     self._check_format()
                     totals = Totals.unpack(self.get(TOTALS_ROW))
@@ -190,9 +196,9 @@ class Index:
         """Write a row; within a `transaction`."""
         self._cache.set(name, seal(name, content))
 
-    def delete(self, name: str) -> None:
-        """Delete a row if there is one; within a `transaction`."""
-        self._cache.delete(name)
+    def delete(self, name: str) -> bool:
+        """Delete a row, damaged or not; return whether there was one. Within a `transaction`."""
+        return bool(self._cache.delete(name))
 
     def delete_range(self, low: str, high: str) -> None:
         """Delete the rows from ``low`` (inclusive) to ``high``; within a `transaction`."""

@@ -122,7 +122,8 @@ class Room:
 
     def _evict(self, wanted: int, ahead: int = 0) -> int:
         """Evict idle entries, least recently used first; return how much room that gave."""
-        freed, after, gone = 0, "", []
+        freed, after = 0, ""
+        gone: list[Candidate] = []
         while freed < wanted + ahead:
             page = self._host.catalog.candidates(after, _PAGE)
             if not page:
@@ -135,17 +136,20 @@ class Room:
                     break
                 if self._unlink(candidate):
                     freed += candidate.allocated
-                    gone.append(candidate.entry_id)
+                    gone.append(candidate)
         if gone:
             self.expect(-freed)
-            self._host.remove_rows(gone, -freed)
+            ids, rows = [one.entry_id for one in gone], [one.row for one in gone]
+            self._host.remove_rows(ids, rows, expected=-freed)
         return freed
 
     def _unlink(self, candidate: Candidate) -> bool:
         """Remove the file of an entry that nobody has open; return False if somebody has."""
         host, entry_id = self._host, candidate.entry_id
-        if not is_entry_id(entry_id) or entry_id in host.live or entry_id in host.going:
+        if entry_id in host.live or entry_id in host.going:
             return False
+        if not is_entry_id(entry_id):
+            return True  # a row that leads nowhere
         try:
             descriptor = host.root.open_data(entry_id)
         except FileNotFoundError:

@@ -8,6 +8,7 @@ committed (the index says so, and they survive a crash). ``spans`` holds all thr
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from cachestream.backends._writer import DiskWriter
 
 __all__ = ["Shared"]
+
+log = logging.getLogger("cachestream.backends.disk")
 
 
 class Shared:
@@ -110,11 +113,20 @@ class Shared:
                 room -= BLOCK
         return room
 
+    def expect(self, room: int) -> None:
+        """Count room that is about to be taken; `measure` corrects it when it is."""
+        if self.counted:
+            self.host.room.expect(room)
+            self.allocated += room
+
     def measure(self) -> None:
-        """Ask the file how much room it takes, what is about to be written included."""
-        if self.counted and not self._closed:
-            backlog = sum(writer.backlog for writer in self.writers)
-            room = os.fstat(self.descriptor).st_blocks * 512 + -(-backlog // BLOCK) * BLOCK
+        """Ask the file how much room it takes.
+
+        While there is a backlog nobody can say which part of it is in the file already, so
+        what was expected stands.
+        """
+        if self.counted and not self._closed and not self.unflushed:
+            room = os.fstat(self.descriptor).st_blocks * 512
             self.host.room.expect(room - self.allocated)
             self.allocated = room
 
@@ -163,7 +175,11 @@ class Shared:
         final = head.final
         complete = changes.counts.stored == head.representation.complete_length
         if complete and not final and not self.deleted:
-            final = finish(head.file, self.descriptor)
+            try:
+                final = finish(head.file, self.descriptor)
+            except OSError as exc:
+                # The data is safe where it is; other entries are committed with this one.
+                log.warning("%s cannot be given its name: %s", head.file, exc)
         if not final:
             return changes, _nothing
         new = attrs.evolve(head, final=True, identity=identity_of(self.descriptor))

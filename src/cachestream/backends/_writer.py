@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections import deque
@@ -121,6 +122,8 @@ class DiskWriter(SpanWriter):
         if self._slow or len(span) > _LARGE:
             self._enqueue(span, view)
             return
+        if shared.unflushed and shared.host.room.limit is not None:
+            shared.expect(shared.blocks_for(span))
         begun = time.perf_counter()
         with medium_errors(shared.source):
             _pwrite(shared.descriptor, view, span.start)
@@ -147,16 +150,20 @@ class DiskWriter(SpanWriter):
             shared.measure()
         shared.mark(len(span))
 
+    async def settle(self) -> None:
+        """Return when nothing is in the backlog, whether it could be written or not."""
+        with contextlib.suppress(StoreError):
+            await self._wait_backlog(0)
+
     # -- the backlog -----------------------------------------------------
 
     def _enqueue(self, span: Span, view: memoryview) -> None:
         shared = self._shared
+        shared.expect(shared.blocks_for(span))
         self._pieces.append((span.start, view))
         self.backlog += len(view)
         for known in (shared.spans, shared.verified, shared.unflushed):
             known.add(span)
-        if shared.host.room.limit is not None:
-            shared.measure()
         self._flush()
 
     def _flush(self) -> None:
