@@ -1,1 +1,61 @@
-"""Part of cachestream."""
+"""For authors of plug-ins, and for us: contracts, fakes, a misbehaving origin, a simulation.
+
+    from cachestream.testing import StoreContract
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def place(self, tmp_path):
+            return MyPlace(tmp_path)
+
+The contracts need pytest (``pip install cachestream[testing]``), which is imported only
+when one of them is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from cachestream.testing.frontends import FrontendContract
+    from cachestream.testing.origin import Origin, OriginThread, pattern
+    from cachestream.testing.simulation import SimLoop, SimOrigin, SimTransport, simulate
+    from cachestream.testing.stores import StoreContract
+    from cachestream.testing.transports import TransportContract
+
+__all__ = [
+    "FrontendContract",
+    "Origin",
+    "OriginThread",
+    "SimLoop",
+    "SimOrigin",
+    "SimTransport",
+    "StoreContract",
+    "TransportContract",
+    "pattern",
+    "simulate",
+]
+
+_HOMES: Final = {
+    "FrontendContract": "frontends",
+    "Origin": "origin",
+    "OriginThread": "origin",
+    "SimLoop": "simulation",
+    "SimOrigin": "simulation",
+    "SimTransport": "simulation",
+    "StoreContract": "stores",
+    "TransportContract": "transports",
+    "pattern": "origin",
+    "simulate": "simulation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
