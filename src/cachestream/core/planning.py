@@ -196,7 +196,7 @@ def _cover(state: PlanState, leases: list[_Lease], gap: Span, want: Want, rank: 
         if lease is not None and playhead and _too_far(state, lease, position):
             lease = _split(state, leases, lease, position)
         if lease is None:
-            lease = _lease_hole(state, leases, Span(position, gap.stop), rank, playhead=playhead)
+            lease = _lease_hole(state, leases, Span(position, gap.stop), playhead=playhead)
         if lease is None:  # no room for another download: step over the unleased hole
             position = _next_position(leases, position, gap.stop)
             continue
@@ -221,7 +221,11 @@ def _too_far(state: PlanState, lease: _Lease, position: int) -> bool:
 
 
 def _split(state: PlanState, leases: list[_Lease], lease: _Lease, position: int) -> _Lease:
-    """Give the later part of a lease to a download of its own, if there is room for one."""
+    """Give the later part of a lease to a download of its own, if there is room for one.
+
+    The room may be that of the lease itself, if nobody as urgent wants what it is at: a
+    reader that seeks must not wait for all that lies before.
+    """
     if not _make_room(state, leases, spare=lease):
         return lease
     later = _Lease(None, position, lease.stop, 0)
@@ -232,7 +236,7 @@ def _split(state: PlanState, leases: list[_Lease], lease: _Lease, position: int)
 
 
 def _lease_hole(
-    state: PlanState, leases: list[_Lease], hole: Span, rank: int, *, playhead: bool
+    state: PlanState, leases: list[_Lease], hole: Span, *, playhead: bool
 ) -> _Lease | None:
     """Cover the start of an unleased hole: extend the download before it, or start one."""
     stop = _next_position(leases, hole.start, hole.stop)
@@ -248,9 +252,6 @@ def _lease_hole(
         leases.append(lease)
         leases.sort(key=lambda each: each.position)
         return lease
-    if before is not None and rank == 0:  # better late than never
-        before.stop = stop
-        return before
     return None
 
 
@@ -267,13 +268,16 @@ def _lease_before(state: PlanState, leases: list[_Lease], position: int) -> _Lea
 
 
 def _make_room(state: PlanState, leases: list[_Lease], spare: _Lease | None) -> bool:
-    """Make sure that one more download may run, at the cost of one that nobody urgent wants."""
+    """Make sure that one more download may run, at the cost of one that nobody urgent wants.
+
+    ``spare`` is ended only when there is no other.
+    """
     if len(leases) < state.limit:
         return True
-    idle = [lease for lease in leases if lease.rank is None and lease is not spare]
+    idle = [lease for lease in leases if lease.rank is None]
     if not idle:
         return False
-    leases.remove(idle[-1])
+    leases.remove(next((lease for lease in reversed(idle) if lease is not spare), idle[-1]))
     return True
 
 
