@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from aiohttp import web
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -74,7 +74,8 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a client in, unless there are too many."""
-        assert isinstance(transport, asyncio.Transport)
+        # Other loops' transports have its methods without being one.
+        transport = cast("asyncio.Transport", transport)
         self._wire = transport
         shared = self._shared
         peer = transport.get_extra_info("peername")
