@@ -129,6 +129,8 @@ class Download:
 
     def _give_up(self, error: CacheStreamError) -> None:
         if not self._cancelled:
+            if isinstance(error, UpstreamStatusError):  # whoever comes next need not ask
+                self.resource.scheduler.remember_refusal(error)
             self.resource.context.emit(DownloadFailed(self.resource.source, error, None))
             self.resource.download_failed(self, error)
 

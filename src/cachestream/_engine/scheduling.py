@@ -121,7 +121,7 @@ class Scheduler:
         refusal = self._current_refusal()
         if refusal is not None:
             for reader in current:
-                if reader.waiting:
+                if reader.waiting and not self._is_leased(reader.position):
                     reader.fail(refusal)
             return
         current.sort(key=lambda reader: (not reader.waiting, reader.position))
@@ -133,6 +133,13 @@ class Scheduler:
                     self.downloads[ident].stop = stop
                 case Stop(ident):
                     self.downloads.pop(ident).cancel()
+
+    def _is_leased(self, position: int) -> bool:
+        """Tell whether a running download is going to store the byte at ``position``."""
+        linear = self._resource.linear
+        return any(
+            linear or each.position <= position < each.stop for each in self.downloads.values()
+        )
 
     def _state(self, entry: Entry, current: list[Reader]) -> PlanState:
         resource = self._resource

@@ -56,6 +56,7 @@ class HttpResponse(UpstreamResponse):
         self._response = response
         self._forget = forget
         self._closed = False
+        self._broken: Exception | None = None
         codings = (self.fields.joined("Transfer-Encoding") or "").lower()
         self._until_close = "chunked" not in codings and "Content-Length" not in self.fields
         # Without `Watched` (a session of the user's) a reset that came with the head is missed.
@@ -70,18 +71,36 @@ class HttpResponse(UpstreamResponse):
         """Return the next piece; empty at a clean end."""
         if self._closed:
             raise ClosedError("the response is closed", url=display(self.url))
+        if self._broken is not None:
+            raise self._broken
         try:
             piece = await self._response.content.readany()
         except _CONTENT_FAILURES as exc:
-            raise self._failure(exc) from cause_of(exc)
+            return self._rescued(exc, cause_of(exc))
         except Exception as exc:
             # Errors of aiohttp's parser have no public base class.
             if not type(exc).__module__.startswith("aiohttp."):
                 raise
-            raise self._failure(exc) from exc
+            return self._rescued(exc, exc)
         if not piece:
             self._check_end()
         return piece
+
+    def _rescued(self, exc: Exception, cause: BaseException | None) -> bytes:
+        """Return what came before the content broke; raise when there is nothing (more).
+
+        aiohttp raises at once, and would give up up to 128 KiB that have arrived. An origin
+        that drops often would then never be read to its end.
+        """
+        self._broken = self._failure(exc)
+        self._broken.__cause__ = cause
+        # Private, hence the care; without it only these bytes are lost.
+        buffer = getattr(self._response.content, "_buffer", [])
+        rest = b"".join(buffer)
+        if self._closed or not rest:
+            raise self._broken
+        buffer.clear()
+        return rest
 
     def _failure(self, exc: Exception) -> Exception:
         if self._closed:
