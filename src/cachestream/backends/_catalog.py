@@ -157,7 +157,9 @@ class Catalog:
         found = []
         for name, _ in rows:
             accessed, entry_id = _parse_order(name)
-            allocated = self.counts(entry_id).allocated
+            # Room that no head stands for is in no total, and evicting gives none of it.
+            known = self.index.get(f"e:{entry_id}") is not None
+            allocated = self.counts(entry_id).allocated if known else 0
             found.append(Candidate(name, entry_id, accessed, allocated))
         return found
 
@@ -326,7 +328,7 @@ class Catalog:
         if entry_id in open_here and entries:
             self.index.put(f"w:{entry_id}", WriteMark(counts.allocated, None).pack())
             self._total(entries=entries)
-        else:
+        elif entries:
             self._total(entries=entries, allocated=-counts.allocated)
         return Removed(entry_id, head) if entries else None
 

@@ -51,6 +51,7 @@ def create_part(file: str, entry_id: str) -> int:
     with contextlib.suppress(FileNotFoundError):
         part.unlink()
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | PLAIN, 0o600)
+    os.fchmod(descriptor, 0o600)
     with contextlib.suppress(OSError, AttributeError):
         os.setxattr(descriptor, _MARK, entry_id.encode())
     return descriptor

@@ -29,6 +29,9 @@ _CACHEDIR_TAG: Final = (
     b"Signature: 8a477f597d28d172789f06886806bc55\n"
     b"# This directory holds a cache made by cachestream; backups may leave it out.\n"
 )
+_SPARE: Final = 256 * 1024
+"""Enough for SQLite's side files and some transactions."""
+
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 PLAIN: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _NO_PLAIN_FILE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV})
@@ -90,7 +93,7 @@ class Root:
                 self._root = self._open_root()
                 self._data = self._subdirectory("data")
                 self._locks = self._subdirectory("locks")
-                self._subdirectory("index")
+                self._index = self._subdirectory("index")
                 self._write_tag()
         except BaseException:
             self.close()
@@ -107,10 +110,29 @@ class Root:
         """Keep other processes from opening the same index while this one does."""
         descriptor = os.open("opening", os.O_RDWR | os.O_CREAT | PLAIN, 0o600, dir_fd=self._locks)
         try:
+            os.fchmod(descriptor, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
+
+    def keep_spare(self) -> None:
+        """Keep some room for the index, so that a store on a full disk can still be opened."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN
+        with contextlib.suppress(OSError):
+            descriptor = os.open("spare", flags, 0o600, dir_fd=self._index)
+            try:
+                os.write(descriptor, bytes(_SPARE))
+            finally:
+                os.close(descriptor)
+
+    def release_spare(self) -> bool:
+        """Give the spare room to the index; return False if there is none."""
+        try:
+            os.unlink("spare", dir_fd=self._index)
+        except OSError:
+            return False
+        return True
 
     # -- data files ------------------------------------------------------
 
@@ -166,6 +188,7 @@ class Root:
         while True:
             descriptor = os.open(entry_id, flags, 0o600, dir_fd=self._locks)
             try:
+                os.fchmod(descriptor, 0o600)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 ours = os.fstat(descriptor)
                 named = os.stat(entry_id, dir_fd=self._locks, follow_symlinks=False)
@@ -209,6 +232,7 @@ class Root:
     def _subdirectory(self, name: str) -> int:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=self._root)
+            os.chmod(name, 0o700, dir_fd=self._root)
         try:
             descriptor = os.open(name, _DIRECTORY, dir_fd=self._root)
         except OSError as exc:

@@ -66,6 +66,16 @@ _PAIR: Final = struct.Struct("<QQ")
 _ACCESS: Final = struct.Struct("<QB")
 _SEGMENT: Final = struct.Struct("<II")
 _EXTENT: Final = struct.Struct("<QQQ")
+_NONSENSE: Final = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What reading JSON of any shape may raise."""
+
 _ENTRY_ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 
 
@@ -180,7 +190,7 @@ class Head:
                 final=bool(record["final"]),
                 identity=None if identity is None else Identity(*map(int, identity)),
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except _NONSENSE:
             return None
 
 
@@ -276,7 +286,7 @@ class KeyRow:
                 for name, variant in record["entries"]
                 if is_entry_id(str(name))
             )
-        except (ValueError, KeyError, TypeError):
+        except _NONSENSE:
             return cls(key)
         return cls(key, entries)
 
@@ -312,7 +322,7 @@ class WriteMark:
             record: Any = json.loads(content or b"{}")
             file = record["file"]
             return cls(max(0, int(record["allocated"])), None if file is None else str(file))
-        except (ValueError, KeyError, TypeError):
+        except _NONSENSE:
             return cls()
 
 

@@ -27,6 +27,7 @@ from cachestream.backends._files import Root, medium_errors, try_exclusive
 from cachestream.backends._format import Totals, WriteMark
 from cachestream.backends._index import Index
 from cachestream.backends._room import Room
+from cachestream.errors import StoreFullError
 from cachestream.settings import Durability
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ class Host:
         try:
             index = Index(root.path / "index", synced=self.options.durability == "power")
             with medium_errors(), root.starting():
-                totals = index.open()
+                totals = self._open_index(root, index)
             try:
                 self.root, self.catalog = root, Catalog(index)
                 return self._reconcile(totals)
@@ -266,6 +267,18 @@ class Host:
         except BaseException:
             root.close()
             raise
+
+    def _open_index(self, root: Root, index: Index) -> Totals:
+        try:
+            totals = index.open()
+        except StoreFullError:
+            # What is stored can be read from a full disk, too.
+            index.close()
+            if not root.release_spare():
+                raise
+            return index.open()
+        root.keep_spare()
+        return totals
 
     def _reconcile(self, totals: Totals) -> Totals:
         """Clear up after processes that died; looks at nothing but what they had in hand."""

@@ -140,7 +140,7 @@ class Index:
                     self._cache = diskcache.Cache(
                         str(self._directory), timeout=5, disk=PlainDisk, **self._options
                     )
-                    self._check_format()
+                    self._note_format()
                     totals = Totals.unpack(self.get(TOTALS_ROW))
                     return self._recount() if totals is None else totals
                 except (sqlite3.DatabaseError, _ForeignError) as exc:
@@ -237,22 +237,25 @@ class Index:
                 if not _SCHEMA.match(f"{kind} {name}"):
                     raise _ForeignError(f"unknown {kind} {name!r}")
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if "Cache" in tables:
+                for (value,) in connection.execute(
+                    "SELECT value FROM Cache WHERE key = ? AND raw = 1", (FORMAT_ROW,)
+                ):
+                    content = unseal(FORMAT_ROW, value) if type(value) is bytes else None
+                    if content is not None and content.isdigit():
+                        _refuse_newer(int(content))
             if "Settings" in tables:
                 for key, value in connection.execute("SELECT key, value FROM Settings"):
                     known = (key in _COUNTERS and type(value) is int) or key in _OPTIONS
                     if not known or type(value) not in (int, str):
                         raise _ForeignError(f"unknown setting {key!r}")
 
-    def _check_format(self) -> None:
-        content = self.get(FORMAT_ROW)
-        if content is None:
+    def _note_format(self) -> None:
+        """Say which format this is, if nothing does yet."""
+        if self.get(FORMAT_ROW) is None:
             with self._cache.transact():
                 self.put(FORMAT_ROW, str(FORMAT).encode())
                 self._cache._sql(f"PRAGMA user_version = {FORMAT}")
-        elif not content.isdigit():
-            raise _ForeignError("the row of the format holds no number")
-        else:
-            _refuse_newer(int(content))
 
     def _recount(self) -> Totals:
         """Count the entries; needed only when the row of totals was lost."""
