@@ -24,7 +24,7 @@ from cachestream.errors import (
     UpstreamTimeoutError,
 )
 
-__all__ = ["FAILURES", "SeveredError", "cause_of", "translate", "translate_content"]
+__all__ = ["FAILURES", "FramingError", "SeveredError", "cause_of", "translate", "translate_content"]
 
 FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, UnicodeError)
 """What an exchange can raise, besides mistakes of ours."""
@@ -32,6 +32,10 @@ FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, UnicodeError)
 
 class SeveredError(aiohttp.ClientError):
     """A connection that was made for this exchange ended before the head came."""
+
+
+class FramingError(aiohttp.ClientPayloadError):
+    """The connection ended, but content did not: what came could not be parsed."""
 
 
 # The verify codes of OpenSSL (X509_V_ERR_…) that have a remedy of their own.
@@ -104,6 +108,8 @@ def translate_content(error: BaseException, url: str) -> CacheStreamError:
         return UpstreamTimeoutError(
             "the origin fell silent in mid-content", url=shown, hint="See read_timeout"
         )
+    if isinstance(error, FramingError):
+        return UpstreamProtocolError("the content is not framed as HTTP demands", url=shown)
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ClientConnectionError | OSError):
         return TransportError("the content ended before its end", url=shown)
     return UpstreamProtocolError("the content is not framed as HTTP demands", url=shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Final
@@ -12,7 +13,7 @@ from cachestream.abc import Buffer, Sink, UpstreamResponse
 from cachestream.core.fields import Fields
 from cachestream.core.urls import display
 from cachestream.errors import ClosedError, TransportError
-from cachestream.transports._failures import cause_of, translate_content
+from cachestream.transports._failures import FramingError, cause_of, translate_content
 from cachestream.transports._session import Watched
 
 __all__ = ["HttpResponse"]
@@ -66,6 +67,16 @@ class HttpResponse(UpstreamResponse):
             connection = response.connection
             protocol = None if connection is None else connection.protocol
             self._lost = None if protocol is None else protocol.closed
+        if self._lost is not None:
+            self._lost.add_done_callback(self._on_lost)
+
+    def _on_lost(self, lost: asyncio.Future[None]) -> None:
+        """End the content when aiohttp does not: after a broken chunk it forgets its reader."""
+        if not lost.cancelled():
+            lost.exception()
+        content = self._response.content
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(FramingError())
 
     async def _read(self) -> bytes:
         """Return the next piece; empty at a clean end."""
@@ -135,6 +146,8 @@ class HttpResponse(UpstreamResponse):
         if self._closed:
             return
         self._closed = True
+        if self._lost is not None:
+            self._lost.remove_done_callback(self._on_lost)
         connection = self._response.connection
         if connection is not None and connection.transport is not None:
             # Not closed but aborted: over TLS a close would go on receiving, for the peer's
