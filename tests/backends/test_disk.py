@@ -114,8 +114,9 @@ CHILD = """
                 await writer.commit()
                 print(held, flush=True)
             if entry.spans.total == len(data):
-                await entry.discard(next(iter(entry.spans)))
-                writers = [entry.writer(start) for start in (0, 7_000_001, 15_000_000)]
+                await writer.commit()
+                print(entry.spans.total, flush=True)
+                await asyncio.Event().wait()
             await asyncio.sleep(0)
 
     asyncio.run(main(*sys.argv[1:]))
@@ -138,7 +139,7 @@ async def test_a_killed_process_leaves_what_it_committed(shelf, seed):
     process = child(shelf.root, seed, "power" if seed % 2 else "process")
     entry_id = process.stdout.readline().decode().strip()
     committed = 0
-    for _ in range(3 + seed * 4):
+    for _ in range(3 + seed * 2):
         committed = int(process.stdout.readline())
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -147,7 +148,7 @@ async def test_a_killed_process_leaves_what_it_committed(shelf, seed):
     store = shelf.store()
     entry = await store.open(entry_id)
     assert entry.writable
-    assert entry.spans.total >= min(committed, 1)
+    assert entry.spans.total >= committed > 0
     for span in list(entry.spans):
         assert await entry.read(span) == data[span.start : span.stop]
     usage = await store.usage()

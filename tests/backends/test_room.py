@@ -108,6 +108,24 @@ async def test_the_disk_keeps_its_minimum_of_free_room(shelf, monkeypatch):
 
 
 @pytest.mark.asyncio
+async def test_nothing_is_evicted_where_that_cannot_help(shelf, monkeypatch):
+    """A disk that others have filled, or a piece beyond the limit, costs no entry."""
+    store = shelf.store(min_free=10 * MIB, max_size=MIB)
+    old = await shelf.put(store, shelf.data(300 * KIB), number=1)
+    entry = await shelf.create(store, None, number=2)
+    with pytest.raises(StoreFullError, match="max_size"):
+        entry.writer(0).write(shelf.data(2 * MIB))
+    disk = FakeDisk(monkeypatch, 0)
+    with pytest.raises(StoreFullError, match="min_free"):
+        await shelf.create(store, None, number=3)
+    monkeypatch.setattr(store._host.root, "is_on_disk_of", lambda descriptor: False)
+    disk.free = 10 * MIB - 1
+    with pytest.raises(StoreFullError, match="min_free"):
+        await shelf.create(store, None, number=4)
+    assert await store.open(old)
+
+
+@pytest.mark.asyncio
 async def test_free_room_is_asked_for_now_and_then_only(shelf, monkeypatch):
     """Small writes do not ask the file system each time."""
     store = shelf.store(min_free=1)

@@ -163,6 +163,10 @@ class Root:
             return False
         return stat.S_ISREG(found.st_mode)
 
+    def is_on_disk_of(self, descriptor: int) -> bool:
+        """Tell whether an open file lies on the file system of the data directory."""
+        return os.fstat(descriptor).st_dev == os.fstat(self._data).st_dev
+
     def sync_data(self) -> None:
         """Let the names of data files survive a power cut."""
         os.fsync(self._data)

@@ -100,7 +100,9 @@ class Room:
             return
         found = os.fstatvfs(descriptor)
         lacking = self._min_free + wanted - found.f_bavail * found.f_frsize
-        if lacking > 0 and self._evict(lacking) < lacking:
+        # Entries are not given up where that cannot help: on another disk, or for too little.
+        helps = lacking <= self.allocated and self._host.root.is_on_disk_of(descriptor)
+        if lacking > 0 and not (helps and self._evict(lacking) >= lacking):
             self._unchecked = _CHECK_FREE_AFTER
             raise StoreFullError(
                 f"less than {self._min_free} bytes are left on the store's disk",
@@ -112,7 +114,8 @@ class Room:
         limit = self.limit or 0
         # A little more than is needed, so that not every write has to evict.
         lacking = self.allocated + wanted - limit
-        self._evict(lacking, ahead=min(limit // 64, _MOST_AHEAD))
+        if wanted <= limit:
+            self._evict(lacking, ahead=min(limit // 64, _MOST_AHEAD))
         if self.allocated + wanted > limit:
             raise StoreFullError(
                 f"the store may take {limit} bytes and is full",

@@ -167,7 +167,7 @@ class Shared:
             OSError: If the medium fails.
         """
         if self.host.options.durability == "power" and changes.segments:
-            os.fdatasync(self.descriptor)
+            getattr(os, "fdatasync", os.fsync)(self.descriptor)
         head = self.head
         # An unpublished file may still lose to another one, and must not take its name.
         if head.file is None or not self.published:
