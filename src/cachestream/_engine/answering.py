@@ -238,7 +238,8 @@ class CacheHandler(Handler):
     ) -> Answer:
         representation = reader.entry.representation
         length = representation.complete_length
-        partial = spec is not None and length is not None
+        # A reader that began before the length was known reads all, though it is known by now.
+        partial = spec is not None and length is not None and not reader.open_ended
         status = 206 if partial else 200
         head = self._heads.make(resource, representation, status)
         extra = self._heads.own_fields(resource, representation, outcome)

@@ -14,9 +14,9 @@ from cachestream.core.representation import Representation
 from cachestream.errors import (
     CacheStreamError,
     ConnectError,
+    NotStoredError,
     RangeNotSatisfiableError,
     TLSError,
-    TransportError,
     UpstreamStatusError,
     UpstreamTimeoutError,
 )
@@ -96,12 +96,17 @@ class HeadMaker:
     def own_fields(
         self, resource: Resource, representation: Representation, outcome: Outcome
     ) -> tuple[tuple[str, str], ...]:
-        """Return Age and Cache-Status (RFC 9111 §5.1, RFC 9211)."""
-        age = self._age(representation)
+        """Return Age, Cache-Status and Server-Timing (RFC 9111 §5.1, RFC 9211)."""
+        age = ("Age", str(self._age(representation)))
         status = f"cachestream; {outcome.value}"
-        if outcome is not Outcome.HIT and not resource.is_ephemeral:
+        timing = f"cache;desc={outcome.value.removeprefix('fwd=')}"
+        if outcome is Outcome.HIT:
+            return (age, ("Cache-Status", status), ("Server-Timing", timing))
+        if not resource.is_ephemeral:
             status += "; stored"
-        return (("Age", str(age)), ("Cache-Status", status))
+        waited_ms = max(0.0, representation.response_time - representation.request_time) * 1000
+        timing += f", origin;dur={waited_ms:.1f}"
+        return (age, ("Cache-Status", status), ("Server-Timing", timing))
 
     def _age(self, representation: Representation) -> int:
         """Return the current age in whole seconds (RFC 9111 §4.2.3)."""
@@ -141,14 +146,17 @@ def error_answer(error: CacheStreamError) -> Answer:
     extra: list[tuple[str, str]] = []
     if isinstance(error, RangeNotSatisfiableError) and error.complete_length is not None:
         extra.append(("Content-Range", unsatisfied_range(error.complete_length)))
-    if isinstance(error, TransportError):
+    if error.status_hint in (502, 504):
         extra.append(("Proxy-Status", f"cachestream; error={_proxy_error(error)}"))
     extra.append(("Cache-Status", f"cachestream; fwd=miss; detail={error.outcome}"))
     return status_answer(error.status_hint, str(error), *extra)
 
 
 def _forwarded(error: UpstreamStatusError) -> Answer:
-    extra = [("Cache-Status", f"cachestream; fwd=miss; fwd-status={error.status}")]
+    extra = [
+        ("Cache-Status", f"cachestream; fwd=miss; fwd-status={error.status}"),
+        ("Proxy-Status", f"cachestream; received-status={error.status}"),
+    ]
     if error.retry_after is not None and error.retry_after.isprintable():
         extra.append(("Retry-After", error.retry_after))
     media_type = error.media_type or "text/plain; charset=utf-8"
@@ -164,9 +172,11 @@ def _page(
     return Answer(AnswerHead(status, fields), extra, len(content), PageBody(content))
 
 
-def _proxy_error(error: TransportError) -> str:
+def _proxy_error(error: CacheStreamError) -> str:
     """Return the error type for Proxy-Status (RFC 9209 §2.3)."""
     match error:
+        case NotStoredError():
+            return "destination_unavailable"
         case TLSError():
             return "tls_protocol_error"
         case ConnectError():

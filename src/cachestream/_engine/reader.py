@@ -204,5 +204,5 @@ class Reader(Body):
 
     @property
     def open_ended(self) -> bool:
-        """Whether the end is not known yet."""
+        """Whether the end was not known when it began."""
         return self.stop >= UNBOUNDED
