@@ -367,13 +367,15 @@ class Download:
         writers = [*self._old_writers, *([] if self._writer is None else [self._writer])]
         self._old_writers, self._writer = [], None
         held, self._held = self._held, None
-        for writer in writers:
-            try:
-                await writer.aclose()
-            except StoreError:
-                logger.warning("stored bytes of %s were lost", self.resource.key, exc_info=True)
-        if held is not None:
-            held.release()
+        try:
+            for writer in writers:
+                try:
+                    await writer.aclose()
+                except StoreError:
+                    logger.warning("stored bytes of %s were lost", self.resource.key, exc_info=True)
+        finally:
+            if held is not None:
+                held.release()
 
     def _hand_over(self, error: StoreError) -> None:
         """Let a ring replace the failing entry for everybody, from the next byte on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Final
 
@@ -38,9 +39,18 @@ class HeldEntry:
                 logger.error("an entry was still in use when the cache closed")
 
     async def arelease(self) -> None:
-        """Take a user away, and wait for the close if it was the last."""
-        if self._drop():
+        """Take a user away, and wait for the close if it was the last.
+
+        The close goes on if the waiting is cancelled.
+        """
+        if not self._drop():
+            return
+        try:
+            closing = self._context.spawn(self._close(), "close entry")
+        except ClosedError:
             await self._close()
+        else:
+            await asyncio.wait((closing,))
 
     def _drop(self) -> bool:
         self._count -= 1

@@ -369,10 +369,12 @@ class Resource:
         for reader in list(self.readers):
             reader.outdate()
         self.context.emit(RepresentationChanged(self.source))
-        await download.leave_entry()
-        await self.adopt(download, representation)
-        if old is not None:
-            old.release()
+        try:
+            await download.leave_entry()
+            await self.adopt(download, representation)
+        finally:
+            if old is not None:
+                old.release()
 
     async def learn(self, representation: Representation) -> None:
         """Take over what a later exchange said of the same version."""
@@ -549,12 +551,17 @@ class Resource:
             else:
                 reader.fail(error)
         self._learned.fail(error)
-        await self.scheduler.wait_idle()
+        try:
+            await self.scheduler.wait_idle()
+            if held is not None and held.entry.entry_id:
+                await self.context.store.delete(held.entry.entry_id)
+        except BaseException:
+            if held is not None:  # nobody else would: it is not ours any more
+                held.delete_on_close = True
+                held.release()
+            raise
         if held is not None:
-            entry_id = held.entry.entry_id
             await held.arelease()
-            if entry_id:
-                await self.context.store.delete(entry_id)
         self.changed.fire()
 
     async def aclose(self) -> None:
