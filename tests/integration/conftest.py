@@ -106,6 +106,12 @@ def read(request) -> Read:
     return read_http if request.param == "http" else read_stream
 
 
+@pytest.fixture
+def http() -> Read:
+    """Read through the local server only; method and fields may be named."""
+    return read_http
+
+
 @pytest_asyncio.fixture
 async def origin() -> AsyncIterator[Origin]:
     """Run an origin for one test."""
@@ -251,6 +257,12 @@ class Server:
         """Kill it as a crash would."""
         self.process.kill()
         self.process.communicate(timeout=PATIENCE_S)
+
+    def end(self) -> int:
+        """Ask it to end, and return its exit code."""
+        self.process.terminate()
+        self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode
 
     def resident_bytes(self) -> int:
         """Return how much of its memory is in RAM."""

@@ -187,8 +187,8 @@ async def test_slow_clients_hold_no_memory(serve: Callable[..., Any]) -> None:
         target = urlsplit(server.url(origin.url("/slow.bin"))).path
         host = ":".join(map(str, server.address))
 
-        # Half of them from the start, half somewhere else each.
-        starts = [0] * 25 + [number * 40 * MIB + 7 for number in range(25)]
+        # Most of them from the start, and ten somewhere else each.
+        starts = [0] * 40 + [number * 100 * MIB + 7 for number in range(10)]
         async with asyncio.TaskGroup() as group:
             clients = []
             for start in starts:

@@ -187,6 +187,26 @@ async def test_mpv_seeks(
 
 
 @pytest.mark.asyncio
+async def test_a_server_process_plays_after_a_restart_without_the_origin(
+    media: Path, programs: Any, origin: Origin, serve: Callable[..., Any]
+) -> None:
+    """What one `cachestream serve` has played, the next one plays with the origin away."""
+    path = media / "first.mp4"
+    put(origin, path)
+    source = origin.url("/first.mp4")
+    expected = await frames(programs, path)
+    server = serve()
+    assert await frames(programs, server.url(source)) == expected
+    assert await frames(programs, server.url(source)) == expected
+    assert await asyncio.to_thread(server.end) == 0
+
+    await origin.down()
+    again = serve().url(source)
+    assert await frames(programs, again) == expected
+    assert b"(End of file)" in (await programs.run("mpv", *MPV, again)).check()
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("name", ["first.mp4", "song.flac"])
 async def test_two_players_of_a_cold_file_cost_the_origin_one_download(
     name: str, media: Path, programs: Any, origin: Origin, make_cache: MakeCache
