@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import os
@@ -33,7 +34,7 @@ from cachestream.errors import (
     StoreCorruptError,
     StoreError,
 )
-from cachestream.events import Event, Listener, ResourceCompleted, StreamDisposed
+from cachestream.events import Event, Listener, ResourceCompleted, StreamCreated, StreamDisposed
 from cachestream.registry import Registry
 from cachestream.settings import MIB, Settings, StreamSettings
 from cachestream.stream import CacheStream
@@ -190,6 +191,7 @@ class CacheManager:
         if isinstance(self._given[0], str):
             stack.push_async_callback(store.aclose)
         self._transport, self._store = transport, store
+        self._guard_listener(transport)
         self._group = await stack.enter_async_context(asyncio.TaskGroup())
         self._context = EngineContext(
             transport=transport,
@@ -216,10 +218,15 @@ class CacheManager:
         if not isinstance(given, str):
             return given
         cls = self._registry.get(kind, given)
-        if kind == "transport" and given == "http":
-            more["address_filter"] = self._check_address
         maker: Callable[..., Any] | None = getattr(cls, "from_settings", None)
         return cls() if maker is None else maker(self.settings, **more)
+
+    def _guard_listener(self, transport: Transport) -> None:
+        """Keep the transport from asking our own listener, unless its sockets are not its own."""
+        add: Callable[..., None] | None = getattr(transport, "add_address_filter", None)
+        if add is not None:
+            with contextlib.suppress(ConfigurationError):
+                add(self._check_address)
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run ``work`` as a task of this manager; a bug in it is logged and ends only it."""
@@ -380,7 +387,10 @@ class CacheManager:
     ) -> StreamSettings | None:
         if settings is None:
             return self.settings.for_stream(**changes) if changes else None
-        return attrs.evolve(settings, **changes) if changes else settings
+        try:
+            return attrs.evolve(settings, **changes) if changes else settings
+        except TypeError as exc:
+            raise ConfigurationError(f"an unknown setting: {exc}") from exc
 
     @staticmethod
     def _apply(
@@ -418,6 +428,8 @@ class CacheManager:
             async with response:
                 async for _ in response:
                     pass
+            if stream.state.stored_bytes == stream.state.complete_length:
+                return await stream.download()  # it is there, but may not be committed yet
             return stream.file
         finally:
             stream.release()
@@ -633,9 +645,13 @@ class CacheManager:
         await self._export(entry.entry_id, Path(wanted))
 
     def _on_event(self, event: Event) -> None:
-        """Do what completion and disposal bring with them."""
+        """Do what creation, completion and disposal bring with them."""
         assert self._pool is not None
-        if isinstance(event, ResourceCompleted):
+        if isinstance(event, StreamCreated):
+            resource = self._pool.get(event.source)
+            if resource is not None and self.settings.on_stream_created is not None:
+                self._stream(resource)
+        elif isinstance(event, ResourceCompleted):
             resource = self._pool.get(event.source)
             if resource is not None:
                 self._call_done(resource)
@@ -664,7 +680,7 @@ class CacheManager:
         Raises:
             AccessDeniedError: If it is ours.
         """
-        if self._base_url is None or urlsplit(self._base_url).port != port:
+        if self._closed or self._base_url is None or urlsplit(self._base_url).port != port:
             return
         ip = ipaddress.ip_address(address)
         mapped = getattr(ip, "ipv4_mapped", None) or ip

@@ -75,6 +75,13 @@ def _port(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None
         _fail(attribute, value, "a port between 0 and 65535 (0 for any free one)")
 
 
+def _threshold(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value == "adaptive" or value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        _fail(attribute, value, "a number of bytes, adaptive or none")
+
+
 @attrs.frozen(kw_only=True)
 class StreamSettings:
     """Settings that each stream may have for itself; the manager's are the default."""
@@ -123,6 +130,7 @@ class StreamSettings:
         "adaptive",
         "how far past a running download a reader gets a connection of its own; none: never",
         "bytes",
+        check=_threshold,
     )
     max_connections: int = _setting(8, "upstream connections for one source", check=_at_least(1))
     max_buffer_size: int = _setting(
