@@ -161,7 +161,11 @@ def _severed(error: BaseException | None, shown: str) -> TransportError:
     if isinstance(tls, ssl.SSLError):
         # TLS 1.3 refuses a client's certificate only after the handshake.
         return _handshake(tls, shown)
-    return TransportError("the origin closed the connection before it answered", url=shown)
+    # Some servers refuse a missing client certificate without a word.
+    hint = "See client_cert if it wants a certificate" if shown.startswith("https:") else None
+    return TransportError(
+        "the origin closed the connection before it answered", url=shown, hint=hint
+    )
 
 
 def _not_http(error: aiohttp.ClientResponseError, shown: str) -> UpstreamProtocolError:

@@ -38,13 +38,14 @@ class Attempt:
     Attributes:
         deadline: Entered around the exchange; it starts to run once there is a connection.
         denied: The error of the address filter, if it denied an address.
+        reused: Whether its connection carried an exchange before.
     """
 
     def __init__(self, read_timeout: float) -> None:
         self.deadline = asyncio.timeout(None)
         self.denied: AccessDeniedError | None = None
         self._read_timeout = read_timeout
-        self._reused = False
+        self.reused = False
         self._stopped = False
 
     def stop(self) -> None:
@@ -55,7 +56,7 @@ class Attempt:
 
     def connected(self, *, reused: bool) -> None:
         """Note that the exchange has got a connection."""
-        self._reused = reused
+        self.reused = reused
         if not self._stopped:
             loop = asyncio.get_running_loop()
             self.deadline.reschedule(loop.time() + self._read_timeout)
@@ -63,18 +64,20 @@ class Attempt:
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: ClientHandlerType
     ) -> aiohttp.ClientResponse:
+        # Let the loop read what has come for idle connections, so that spoilt ones are known.
+        await asyncio.sleep(0)
         while True:
-            self._reused = False
+            self.reused = False
             try:
                 return await handler(request)
             except aiohttp.ClientConnectorError:
                 raise
             except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-                if self._stopped or not self._reused:
+                if self._stopped or not self.reused:
                     raise SeveredError from exc
             except aiohttp.ClientResponseError:
                 # What was left of an answer that was longer than announced is no answer to us.
-                if self._stopped or not self._reused:
+                if self._stopped or not self.reused:
                     raise
 
 
@@ -108,15 +111,19 @@ class SocketMaker:
 
 
 class Watched(aiohttp.ClientResponse):
-    """A response that knows whether its connection broke or ended.
+    """A response that looks at its connection more closely than aiohttp does.
 
-    Content that lasts until the connection ends is complete when the peer closes, not when
-    the connection is reset; aiohttp calls both an end.
+    What a kept connection received before it was asked again is no answer: a farewell (408),
+    or surplus content that may look like one. And content that lasts until the connection ends
+    is complete when the peer closes, not when the connection is reset.
     """
 
     lost: asyncio.Future[None] | None = None
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        attempt = current_attempt.get(None)
+        if attempt is not None and attempt.reused and connection.protocol.should_close:
+            raise aiohttp.ServerDisconnectedError("the connection had been spoilt")
         self.lost = connection.protocol.closed
         if self.lost is not None:
             # Retrieve the exception, or the loop complains; once a connection, not a request.

@@ -200,7 +200,8 @@ class Connection(asyncio.StreamReaderProtocol):
             at += size
             await pace.wait(size)
         if served.long_by:
-            await self._piece(exchange, reply, b"+" * served.long_by)
+            more = served.long_by
+            await self._piece(exchange, reply, b"+" * more if isinstance(more, int) else more)
         if reply.framing == "chunked":
             await self._write(b"0\r\n\r\n")
         elif served.short_by:

@@ -106,7 +106,7 @@ class Served:
         content_length: Content-Length instead of the right one.
         short_by: Leave out so many bytes at the end. Chunks still end well, otherwise the
             connection closes before Content-Length is reached.
-        long_by: Send so many bytes more than announced.
+        long_by: Send so many bytes, or these bytes, more than announced.
         broken_chunk_after: Send a wrong chunk size after so many bytes of content.
         drop_after: Drop the connection after so many bytes of content; negative: before the head.
         drop_times: For how many requests.
@@ -148,7 +148,7 @@ class Served:
     content_range: str | None = None
     content_length: int | None = None
     short_by: int = 0
-    long_by: int = 0
+    long_by: int | bytes = 0
     broken_chunk_after: int | None = None
     drop_after: int | None = None
     drop_times: int | None = None
