@@ -189,7 +189,7 @@ class CacheManager:
             stack.push_async_callback(transport.aclose)
         store = self._make("store", self._given[0])
         if isinstance(self._given[0], str):
-            stack.push_async_callback(store.aclose)
+            await stack.enter_async_context(store)  # what is wrong with it shows at the start
         self._transport, self._store = transport, store
         self._guard_listener(transport)
         self._group = await stack.enter_async_context(asyncio.TaskGroup())
