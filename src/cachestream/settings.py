@@ -180,7 +180,7 @@ class StreamSettings:
     )
     save_partial_cache: bool = _setting(True, "keep incomplete entries when a stream is closed")
     save_metadata: bool = _setting(
-        True, "keep entries at all when a stream is closed; a `file` stays in either case"
+        True, "keep entries at all when a stream is closed; one with a `file` stays in either case"
     )
     trust_weak_validators: bool = _setting(
         False, "join parts of different exchanges under a weak validator or none at all"

@@ -184,7 +184,7 @@ class CacheStream:
 
     @property
     def last_error(self) -> Exception | None:
-        """The last failure of a download, None if there was none."""
+        """The last failure of a download, None if there was none since the last progress."""
         return self._resource.last_error
 
     @property

@@ -216,10 +216,12 @@ async def test_a_first_request_makes_the_stream(open_cache, source, http, eventu
 async def test_schemes_that_nobody_serves_are_refused(open_cache):
     """A URL that no transport can fetch is an error that names those that can be."""
     cache = await open_cache()
-    for ask in (cache.get_cache_url, cache.create_stream, cache.open_file):
+    for ask in (cache.get_cache_url, cache.create_stream, cache.get_existing_stream):
         with pytest.raises(InvalidURLError, match="http, https"):
-            result = ask("ftp://example.com/a")
-            await result
+            ask("ftp://example.com/a")
+    for work in (cache.pre_cache_url("ftp://x/a"), cache.open_file("ftp://x/a")):
+        with pytest.raises(InvalidURLError, match="http, https"):
+            await work
 
 
 # ---------------------------------------------------------------------------

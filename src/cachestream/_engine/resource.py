@@ -346,6 +346,7 @@ class Resource:
     def stored(self, span: Span) -> None:
         """Note that ``span`` of the current entry can be read now."""
         self.progressed = asyncio.get_running_loop().time()
+        self.last_error = None
         self.waiters.wake(span)
         self.changed.fire()
 
@@ -585,5 +586,15 @@ class Resource:
     async def _close_entry(self, held: HeldEntry) -> None:
         settings = self.settings
         keep = settings.save_metadata if self.is_complete else settings.save_partial_cache
+        if not keep and self.is_complete:
+            keep = await self._is_external(held.entry.entry_id)
         held.delete_on_close = not keep and not self.is_ephemeral
         await held.arelease()
+
+    async def _is_external(self, entry_id: str) -> bool:
+        """Tell whether an entry's data lies in a file that the program named; it stays."""
+        try:
+            records = await self.context.store.select(self.key)
+        except StoreError:
+            return True  # in doubt nothing is deleted
+        return any(each.file is not None for each in records if each.entry_id == entry_id)
