@@ -263,6 +263,19 @@ async def test_keep_alive_head_and_log():
 
 
 @pytest.mark.asyncio
+async def test_short_answers_do_not_wait_for_acknowledgements():
+    """Fifty short answers over one connection take no 40 ms each."""
+    async with Origin() as origin:
+        origin.add("/a", b"hello")
+        async with Client(origin) as client:
+            began = time.perf_counter()
+            for _ in range(50):
+                client.ask("/a")
+                assert (await client.answer()).body == b"hello"
+            assert time.perf_counter() - began < 1.5
+
+
+@pytest.mark.asyncio
 async def test_forced_status_and_redirect():
     """A forced status counts down, with Retry-After; redirects and refused HEAD are as set."""
     async with Origin() as origin:

@@ -24,6 +24,7 @@ from cachestream.settings import Settings
 from cachestream.testing.origin import Origin, pattern
 from cachestream.testing.transports import Collector, ask
 from cachestream.transports import HttpTransport
+from cachestream.transports._session import SocketMaker
 
 
 @asynccontextmanager
@@ -164,6 +165,23 @@ async def test_connections_to_a_host_can_be_limited():
             await origin.wait_request(1)
             served.gate.set()
         assert (origin.count("/b"), origin.accepted) == (3, 1)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_small_requests_do_not_wait_for_acknowledgements(host, monkeypatch):
+    """Nagle's algorithm is off, for literal addresses too."""
+    made = []
+    real = SocketMaker.__call__
+    monkeypatch.setattr(
+        SocketMaker, "__call__", lambda self, info: made.append(real(self, info)) or made[-1]
+    )
+    async with both() as (origin, transport):
+        await get(transport, origin.url("/a").replace("127.0.0.1", host))
+        open_ones = [one for one in made if one.fileno() != -1]
+        assert open_ones
+        for one in open_ones:
+            assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 # Sessions and connectors of the user's

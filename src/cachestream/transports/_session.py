@@ -107,7 +107,9 @@ class SocketMaker:
             current_attempt.get().denied = exc
             # An address that cannot be reached: others of the same name may be tried.
             raise ConnectionRefusedError("denied") from exc
-        return socket.socket(family, kind, protocol)
+        # aiohttp leaves the protocol of a literal address open, and asyncio then forgets
+        # TCP_NODELAY.
+        return socket.socket(family, kind, protocol or socket.IPPROTO_TCP)
 
 
 class Watched(aiohttp.ClientResponse):
