@@ -41,6 +41,7 @@ class Reader(Body):
         self.sequential = sequential
         self.begun = False
         self.waiting = False
+        self.waiting_since = 0.0
         self.joined = sequential > 0
         self.error: Exception | None = None
         self.closed = False
@@ -169,6 +170,7 @@ class Reader(Body):
         loop = asyncio.get_running_loop()
         began = loop.time()
         self.waiting = True
+        self.waiting_since = began
         waiter = self._waiter = resource.waiters.enter(self.position)
         try:
             resource.reader_waits(self)

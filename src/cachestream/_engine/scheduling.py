@@ -124,7 +124,7 @@ class Scheduler:
                 if reader.waiting and not self._is_leased(reader.position):
                     reader.fail(refusal)
             return
-        current.sort(key=lambda reader: (not reader.waiting, reader.position))
+        current.sort(key=lambda reader: (not reader.waiting, reader.waiting_since, reader.position))
         for action in plan(self._state(entry, current)):
             match action:
                 case Start(span):

@@ -134,9 +134,15 @@ def plan(state: PlanState) -> tuple[Action, ...]:
         return _linear_plan(state)
     leases = [_Lease(run.ident, run.position, run.stop, run.keep) for run in state.running]
     leases.sort(key=lambda lease: lease.position)
-    for rank, want in enumerate(state.wants):
-        for gap in state.stored.gaps(_clip(want.span, state.complete_length)):
-            _cover(state, leases, gap, want, rank)
+    # A want that found no room may find a lease that reaches it, once others have been
+    # covered: go on until nothing changes. Each pass but the last covers another want.
+    for _ in range(len(state.wants) + 1):
+        before = [(lease.position, lease.stop) for lease in leases]
+        for rank, want in enumerate(state.wants):
+            for gap in state.stored.gaps(_clip(want.span, state.complete_length)):
+                _cover(state, leases, gap, want, rank)
+        if [(lease.position, lease.stop) for lease in leases] == before:
+            break
     return _actions(state, leases)
 
 
@@ -274,11 +280,18 @@ def _make_room(state: PlanState, leases: list[_Lease], spare: _Lease | None) -> 
     """
     if len(leases) < state.limit:
         return True
-    idle = [lease for lease in leases if lease.rank is None]
+    idle = [lease for lease in leases if lease.rank is None and not _serves(state, lease)]
     if not idle:
         return False
     leases.remove(next((lease for lease in reversed(idle) if lease is not spare), idle[-1]))
     return True
+
+
+def _serves(state: PlanState, lease: _Lease) -> bool:
+    """Tell whether a reader wants, or soon wants, what a lease is at."""
+    reach = lease.stop if state.window is None else lease.position + max(state.window, 1)
+    near = Span(lease.position, min(lease.stop, reach))
+    return any(want.urgent and want.span.overlaps(near) for want in state.wants)
 
 
 def _actions(state: PlanState, leases: list[_Lease]) -> tuple[Action, ...]:
