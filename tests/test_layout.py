@@ -18,6 +18,8 @@ ELSEWHERE = {
     "abc.py": ("backends/test_memory.py", "the contracts test every promise of it"),
     "errors.py": ("test_docs.py", "the tree of errors is compared with its docstring"),
     "events.py": ("simulation/test_engine.py", "values, which are seen to happen there"),
+    "manager.py": ("integration/test_manager.py", "a manager is the whole chain"),
+    "stream.py": ("integration/test_manager.py", "streams are made by managers"),
     "cli/docs.py": ("test_docs.py", "its pages are compared there"),
     "_engine/*.py": ("simulation/test_engine.py", "the engine is tested as a whole, by schedules"),
     "backends/_*.py": ("backends/test_disk.py", "parts of the disk store"),
