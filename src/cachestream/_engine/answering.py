@@ -19,7 +19,7 @@ from cachestream.core.representation import Representation
 from cachestream.core.spans import Span
 from cachestream.core.urls import display, origin_of, source_of
 from cachestream.core.validators import Precondition, evaluate_preconditions, if_range_matches
-from cachestream.errors import CacheStreamError, InvalidURLError
+from cachestream.errors import CacheStreamError, InvalidURLError, RangeNotSatisfiableError
 from cachestream.events import RequestAnswered
 
 from .context import EngineContext
@@ -176,13 +176,34 @@ class CacheHandler(Handler):
             spec = self._effective_range(admitted, resource.representation)
         elif "if-range" in admitted.head.fields:
             spec = None  # whether it holds is known after the first head only
-        reader = await self.pool.obtain(resource, spec)
-        representation = reader.entry.representation
-        early = self._precondition(admitted, representation)
+        reader, spec = await self._obtain(resource, admitted, spec)
+        early = self._precondition(admitted, reader.entry.representation)
         if early is not None:
             reader.close()
             return early
         return self._body_answer(reader.resource, reader, admitted, spec, outcome)
+
+    async def _obtain(
+        self, resource: Resource, admitted: _Admitted, spec: RangeSpec | None
+    ) -> tuple[Reader, RangeSpec | None]:
+        """Return a reader, and the range it reads.
+
+        The version may have changed while the first byte was waited for. A range whose
+        If-Range was right for the old one must not be answered from the new one: the client
+        would join the two.
+        """
+        try:
+            reader = await self.pool.obtain(resource, spec)
+        except RangeNotSatisfiableError:
+            known = resource.representation
+            if spec is None or known is None or self._effective_range(admitted, known) == spec:
+                raise
+        else:
+            known = reader.entry.representation
+            if spec is None or self._effective_range(admitted, known) == spec:
+                return reader, spec
+            reader.close()
+        return await self.pool.obtain(resource, None), None
 
     def _forward(self, resource: Resource, head: RequestHead) -> None:
         """Remember the client's fields that go upstream (engine rule 13)."""
