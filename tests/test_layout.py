@@ -19,6 +19,8 @@ ELSEWHERE = {
     "errors.py": ("test_docs.py", "the tree of errors is compared with its docstring"),
     "events.py": ("simulation/test_engine.py", "values, which are seen to happen there"),
     "manager.py": ("integration/test_manager.py", "a manager is the whole chain"),
+    "stored.py": ("integration/test_manager.py", "it is a part of managers"),
+    "supervisor.py": ("integration/test_manager.py", "it holds what managers open"),
     "stream.py": ("integration/test_manager.py", "streams are made by managers"),
     "cli/docs.py": ("test_docs.py", "its pages are compared there"),
     "_engine/*.py": ("simulation/test_engine.py", "the engine is tested as a whole, by schedules"),

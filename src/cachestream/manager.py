@@ -8,7 +8,7 @@ import ipaddress
 import logging
 import os
 import warnings
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +22,7 @@ from cachestream._engine.context import EngineContext
 from cachestream._engine.file import CacheFile
 from cachestream._engine.pool import ResourcePool
 from cachestream._engine.resource import Resource
-from cachestream.abc import EntryRecord, Frontend, Handler, Key, Store, StoreUsage, Transport
-from cachestream.core.spans import Span
+from cachestream.abc import Frontend, Handler, Key, Store, StoreUsage, Transport
 from cachestream.core.urls import normalize
 from cachestream.errors import (
     AccessDeniedError,
@@ -31,19 +30,18 @@ from cachestream.errors import (
     ConfigurationError,
     InvalidURLError,
     ServerUnavailableError,
-    StoreCorruptError,
     StoreError,
 )
 from cachestream.events import Event, Listener, ResourceCompleted, StreamCreated, StreamDisposed
 from cachestream.registry import Registry
-from cachestream.settings import MIB, Settings, StreamSettings
+from cachestream.settings import Settings, StreamSettings
+from cachestream.stored import StoredEntries
 from cachestream.stream import CacheStream
+from cachestream.supervisor import Supervisor
 
 __all__ = ["CacheManager", "OpenFile", "Statistics"]
 
 logger: Final = logging.getLogger("cachestream.manager")
-
-PAGE: Final = 500
 
 
 @attrs.frozen(kw_only=True)
@@ -77,7 +75,7 @@ class Statistics:
     running_tasks: int = 0
 
 
-class CacheManager:
+class CacheManager(StoredEntries):
     """Downloads, caches and streams at the same time; the one object a program makes.
 
     It may be entered in one task and closed in another. Several may live in one process.
@@ -123,10 +121,7 @@ class CacheManager:
         self._context: EngineContext | None = None
         self._pool: ResourcePool | None = None
         self._handler: CacheHandler | None = None
-        self._group: asyncio.TaskGroup | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._supervisor: asyncio.Task[None] | None = None
-        self._stop = asyncio.Event()
+        self._supervisor = Supervisor(self._assemble)
         self._base_url: str | None = None
         self._closed = False
 
@@ -154,32 +149,12 @@ class CacheManager:
         """
         if self._closed:
             raise ClosedError("this cache was closed", hint="Make a new CacheManager.")
-        if self._supervisor is not None:
+        if self._supervisor.started:
             return
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._supervisor = asyncio.create_task(self._supervise(ready), name="cachestream")
         try:
-            await asyncio.shield(ready)
-        except asyncio.CancelledError:
-            await self.aclose()
-            raise
+            await self._supervisor.start()
         except BaseException:
             self._closed = True
-            await asyncio.wait((self._supervisor,))
-            raise
-
-    async def _supervise(self, ready: asyncio.Future[None]) -> None:
-        """Hold everything that is open, in one task, from start to end."""
-        try:
-            async with AsyncExitStack() as stack:
-                await self._assemble(stack)
-                ready.set_result(None)
-                await self._stop.wait()
-        except BaseException as error:
-            if not ready.done():
-                ready.set_exception(_single(error))
-                ready.exception()  # seen, even if nobody waits any more
-                return
             raise
 
     async def _assemble(self, stack: AsyncExitStack) -> None:
@@ -192,12 +167,12 @@ class CacheManager:
             await stack.enter_async_context(store)  # what is wrong with it shows at the start
         self._transport, self._store = transport, store
         self._guard_listener(transport)
-        self._group = await stack.enter_async_context(asyncio.TaskGroup())
+        await self._supervisor.own_tasks(stack)
         self._context = EngineContext(
             transport=transport,
             store=store,
             settings=self.settings,
-            background=self._run,
+            background=self._supervisor.run,
             listeners=self._listeners,
         )
         self._pool = ResourcePool(self._context, file_for=self._file_for)
@@ -228,37 +203,14 @@ class CacheManager:
             with contextlib.suppress(ConfigurationError):
                 add(self._check_address)
 
-    def _run(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Run ``work`` as a task of this manager; a bug in it is logged and ends only it."""
-        assert self._group is not None
-        task = self._group.create_task(self._guard(work, name), name=f"cachestream: {name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: work.close())  # it may be cancelled before it began
-        return task
-
-    @staticmethod
-    async def _guard(work: Coroutine[Any, Any, None], name: str) -> None:
-        try:
-            await work
-        except Exception:
-            logger.exception("%s failed unexpectedly", name)
-
     async def aclose(self) -> None:
         """End everything; idempotent. Nothing of the manager runs afterwards."""
         self._closed = True
-        self._stop.set()
-        if self._supervisor is not None:
-            await asyncio.shield(self._wait_supervisor())
-
-    async def _wait_supervisor(self) -> None:
-        assert self._supervisor is not None
-        await asyncio.wait((self._supervisor,))
-        if not self._supervisor.cancelled() and (error := self._supervisor.exception()):
-            raise error
+        await self._supervisor.aclose()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        if getattr(self, "_supervisor", None) is not None and not self._closed:
+        supervisor = getattr(self, "_supervisor", None)  # none if the constructor raised
+        if supervisor is not None and supervisor.started and not self._closed:
             _warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     # -- facts ------------------------------------------------------------
@@ -311,7 +263,7 @@ class CacheManager:
             open_readers=len(readers),
             waiting_readers=sum(reader.waiting for reader in readers),
             running_downloads=sum(len(resource.downloads) for resource in live),
-            running_tasks=len(self._tasks),
+            running_tasks=len(self._supervisor.tasks),
         )
 
     async def usage(self) -> StoreUsage:
@@ -457,124 +409,6 @@ class CacheManager:
         """Return the manager's settings for one stream, with some of them changed."""
         return self.settings.for_stream(**changes)
 
-    # -- what is stored ---------------------------------------------------
-
-    async def get_cache_record(self, url: str) -> EntryRecord | None:
-        """Return what the store knows of a source or local URL, None if nothing."""
-        context, _ = self._engine
-        records = await self.store.select(context.key(self._source(url)))
-        return records[0] if records else None
-
-    async def cache_records(
-        self, *, limit: int = PAGE, after: str | None = None, active: bool | None = None
-    ) -> tuple[EntryRecord, ...]:
-        """Return a page of what is stored.
-
-        Args:
-            limit: Most records to return.
-            after: The ``entry_id`` to go on after.
-            active: Only those in use (True) or not in use (False).
-        """
-        found: list[EntryRecord] = []
-        while len(found) < limit:
-            page = await self.store.records(after=after, limit=min(PAGE, limit))
-            if not page:
-                break
-            after = page[-1].entry_id
-            found += [each for each in page if active is None or self._in_use(each) is active]
-        return tuple(found[:limit])
-
-    def _in_use(self, record: EntryRecord) -> bool:
-        resource = self._engine[1].resources.get(record.key)
-        return resource is not None and (
-            resource.entry is not None and resource.entry.entry_id == record.entry_id
-        )
-
-    async def delete(self, url: str) -> bool:
-        """Delete what is stored of a source or local URL; True if there was anything."""
-        context, pool = self._engine
-        source = self._source(url)
-        records = await self.store.select(context.key(source))
-        resource = pool.get(source)
-        if resource is not None:
-            await resource.reset()
-        for record in records:
-            await self.store.delete(record.entry_id)
-        return bool(records)
-
-    async def delete_cache(self, *, partial_only: bool = False) -> int:
-        """Delete all entries that are not in use; return how many.
-
-        Args:
-            partial_only: Leave complete ones alone.
-        """
-        count, after = 0, None
-        while page := await self.store.records(after=after, limit=PAGE):
-            after = page[-1].entry_id
-            for record in page:
-                if self._in_use(record) or (partial_only and record.complete):
-                    continue
-                await self.store.delete(record.entry_id)
-                count += 1
-        return count
-
-    async def verify(self, url: str | None = None) -> list[tuple[EntryRecord, tuple[Span, ...]]]:
-        """Read all stored bytes, or those of one URL, and check them.
-
-        Returns:
-            Each record with the spans that failed; those are forgotten and fetched anew
-            when they are next asked for.
-        """
-        results = []
-        if url is not None:
-            records = await self.store.select(self._engine[0].key(self._source(url)))
-            return [(record, await self._verify(record)) for record in records]
-        after = None
-        while page := await self.store.records(after=after, limit=PAGE):
-            after = page[-1].entry_id
-            results += [(record, await self._verify(record)) for record in page]
-        return results
-
-    async def _verify(self, record: EntryRecord) -> tuple[Span, ...]:
-        bad: list[Span] = []
-        try:
-            entry = await self.store.open(record.entry_id)
-        except StoreError:
-            return (Span(0, record.representation.complete_length or 0),)
-        try:
-            position = 0
-            while (start := entry.spans.next_start(position)) is not None:
-                span = Span(start, min(entry.spans.run_stop(start), start + MIB))
-                position = span.stop
-                try:
-                    await entry.read(span)
-                except StoreCorruptError as error:
-                    bad.append(error.span or span)
-                    position = start if start in entry.spans else bad[-1].stop
-                except StoreError:
-                    bad.append(span)
-        finally:
-            await entry.aclose()
-        return tuple(bad)
-
-    async def export(self, url: str, path: str | Path) -> Path:
-        """Copy a stored resource to a file of its own; it must be complete.
-
-        Raises:
-            StoreError: If it is not complete, or cannot be written.
-        """
-        record = await self.get_cache_record(url)
-        if record is None or not record.complete:
-            raise StoreError("only what is complete can be exported", url=url)
-        await self._export(record.entry_id, Path(path))
-        return Path(path)
-
-    async def _export(self, entry_id: str, path: Path) -> None:
-        exporter = getattr(self.store, "export", None)
-        if exporter is None:
-            raise StoreError("this store cannot export files")
-        await exporter(entry_id, path)
-
     # -- inside -----------------------------------------------------------
 
     @property
@@ -584,6 +418,10 @@ class CacheManager:
                 "this cache is not open", hint="Use `async with CacheManager() as cache`."
             )
         return self._context, self._pool
+
+    @property
+    def _pool_in_use(self) -> ResourcePool:
+        return self._engine[1]
 
     def _source(self, url: str) -> str:
         """Return the normalised source of a source or local URL."""
@@ -690,13 +528,6 @@ class CacheManager:
                 url=self._base_url,
                 hint="Name the source, not its local URL.",
             )
-
-
-def _single(error: BaseException) -> BaseException:
-    """Return the one error that a task group wrapped, so that callers can catch its kind."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 class OpenFile:

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
+from cachestream._engine import download, scheduling
 from cachestream._engine.context import EngineContext
 from cachestream._engine.pool import ResourcePool
 from cachestream._engine.resource import Resource
@@ -159,6 +160,16 @@ class Bench:
 
 
 Scenario = Callable[[Bench], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture(autouse=True)
+def small_constants(monkeypatch):
+    """Engine constants are megabytes; here even a small file takes several requests."""
+    monkeypatch.setattr(download, "FIRST_REQUEST", 32 * 1024)
+    monkeypatch.setattr(download, "LARGEST_REQUEST", 64 * 1024)
+    monkeypatch.setattr(scheduling, "LEAST_WANT", 4 * 1024)
+    monkeypatch.setattr(scheduling, "REUSE_WINDOW", 16 * 1024)
+    monkeypatch.setattr(scheduling, "KEEP", 8 * 1024)
 
 
 @pytest.fixture

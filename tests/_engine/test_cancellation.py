@@ -17,8 +17,6 @@ from typing import Any
 import pytest
 
 from cachestream import CacheManager, Settings
-from cachestream._engine import download as download_module
-from cachestream._engine import scheduling
 from cachestream.abc import END, RequestHead, UpstreamRequest
 from cachestream.backends import DiskStore, MemoryStore
 from cachestream.core.fields import Fields
@@ -34,14 +32,6 @@ MOST = 400
 """No flow here has so many suspensions; if one had, it would go round in circles."""
 
 Flow = Callable[[CacheManager], Coroutine[Any, Any, None]]
-
-
-@pytest.fixture(autouse=True)
-def small_constants(monkeypatch):
-    """Make even a small file take several requests."""
-    monkeypatch.setattr(download_module, "FIRST_REQUEST", 32 * 1024)
-    monkeypatch.setattr(download_module, "LARGEST_REQUEST", 64 * 1024)
-    monkeypatch.setattr(scheduling, "LEAST_WANT", 4 * 1024)
 
 
 class Interrupted:
@@ -218,6 +208,12 @@ def settings(**changes: Any) -> Settings:
     return Settings(**{**defaults, **changes})
 
 
+def assert_alone() -> None:
+    """Check that nothing runs but the test, and the tasks that it started itself."""
+    left = {each.get_name() for each in asyncio.all_tasks() if "cachestream" in each.get_name()}
+    assert not left
+
+
 async def nothing_held(cache: CacheManager, transport: SimTransport) -> None:
     """Wait until nothing is held and nothing runs; it must not take long."""
     for _ in range(2000):
@@ -290,7 +286,7 @@ class Stage:
         await self.read_fresh()
         await nothing_held(self.cache, self.transport)
         await self.cache.aclose()
-        assert not self.cache._tasks
+        assert not self.cache._supervisor.tasks
         handles = getattr(self.store, "_handles", ())
         assert not handles, "an entry was left open"
 
@@ -423,7 +419,7 @@ def test_a_close_cancelled_at_any_await_goes_on_and_ends(busy, late):
         work = Interrupted(stage.cache.aclose(), at, late=late)
         await cancelled_run(stage, work)
         await stage.cache.aclose()
-        assert not stage.cache._tasks
+        assert not stage.cache._supervisor.tasks
         assert stage.transport.open_responses == 0
         assert not stage.store._handles
         if readers:
@@ -448,7 +444,7 @@ def test_a_start_cancelled_at_any_await_leaves_nothing(late):
         work = Interrupted(stage.cache.start(), at, late=late)
         await cancelled_run(stage, work)
         await stage.cache.aclose()
-        assert not stage.cache._tasks
+        assert not stage.cache._supervisor.tasks
         return work.reached
 
     at = 1

@@ -144,7 +144,7 @@ class World:
         manager, self.manager = self.manager, None
         await store.aclose()
         assert self.transport.open_responses == 0, "an exchange was left open"
-        assert not manager._tasks
+        assert not manager._supervisor.tasks
         self.check_medium()
 
     async def downloader(self) -> None:
