@@ -132,7 +132,8 @@ class StoredEntries(ABC):
                     await entry.read(span)
                 except StoreCorruptError as error:
                     bad.append(error.span or span)
-                    position = start if start in entry.spans else bad[-1].stop
+                    if bad[-1].start not in entry.spans:  # forgotten: look at what is left
+                        position = start
                 except StoreError:
                     bad.append(span)
         finally:
