@@ -102,7 +102,7 @@ class Download:
         except CacheStreamError as error:
             self._give_up(error)
         except Exception as error:
-            logger.exception("a download of %s failed unexpectedly", self.resource.key)
+            logger.exception("a download of %s failed unexpectedly", self.resource.shown)
             self._give_up(
                 CacheStreamError(f"the download failed: {error!r}", url=self.resource.source)
             )
@@ -372,7 +372,9 @@ class Download:
                 try:
                     await writer.aclose()
                 except StoreError:
-                    logger.warning("stored bytes of %s were lost", self.resource.key, exc_info=True)
+                    logger.warning(
+                        "stored bytes of %s were lost", self.resource.shown, exc_info=True
+                    )
         finally:
             if held is not None:
                 held.release()
@@ -408,5 +410,5 @@ class Download:
             raise error
         resource.attempt_failed(self, error, self._retries.failures)
         resource.context.emit(DownloadFailed(resource.source, error, pause))
-        logger.info("retrying %s in %.2f s: %s", resource.key, pause, error)
+        logger.info("retrying %s in %.2f s: %s", resource.shown, pause, error)
         await asyncio.sleep(pause)

@@ -31,7 +31,7 @@ async def create_entry(resource: Resource, representation: Representation) -> He
         try:
             return HeldEntry(resource.context, await _publish(resource, representation))
         except StoreError as error:
-            logger.warning("nothing is stored of %s: %s", resource.key, error)
+            logger.warning("nothing is stored of %s: %s", resource.shown, error)
             resource.context.emit(StoreFailed(resource.source, error))
     return HeldEntry(resource.context, _ring(resource, representation, None))
 

@@ -78,23 +78,34 @@ class CacheFile:
         Raises:
             CacheStreamError: If they cannot be had.
         """
-        if self._closed:
-            raise ClosedError("the file is closed", url=self.source)
         parts: list[bytes] = []
         missing = size if size >= 0 else None
         while missing is None or missing > 0:
-            reader = await self._reader_here()
-            if reader is None:
+            data = await self.read1(PIECE if missing is None else missing)
+            if not data:
                 break
-            piece = await reader.next(PIECE if missing is None else min(missing, PIECE))
-            if piece is END:
-                break
-            data = materialise(piece)
             parts.append(data)
-            self._position += len(data)
             if missing is not None:
                 missing -= len(data)
         return b"".join(parts)
+
+    async def read1(self, size: int) -> bytes:
+        """Return at least one byte and at most ``size``, as soon as any can be had; none at the end.
+
+        The position moves only with what is returned: a read that is cancelled loses nothing.
+
+        Raises:
+            CacheStreamError: If they cannot be had.
+        """
+        if self._closed:
+            raise ClosedError("the file is closed", url=self.source)
+        reader = await self._reader_here() if size > 0 else None
+        piece = END if reader is None else await reader.next(min(size, PIECE))
+        if piece is END:
+            return b""
+        data = materialise(piece)
+        self._position += len(data)
+        return data
 
     async def _reader_here(self) -> Reader | None:
         """Return a reader at the position; None past the end."""

@@ -171,11 +171,11 @@ class ResourcePool:
             if resource not in self.private:
                 return None
             self.private.discard(resource)
-            return self.context.spawn(self._end(resource), f"close {resource.key}")
+            return self.context.spawn(self._end(resource), f"close {resource.shown}")
         if self.resources.get(resource.key) is not resource:
             return self._ending.get(resource.key)
         del self.resources[resource.key]
-        task = self.context.spawn(self._end(resource), f"close {resource.key}")
+        task = self.context.spawn(self._end(resource), f"close {resource.shown}")
         self._ending[resource.key] = task
         task.add_done_callback(lambda done: self._ended(resource.key, done))
         return task
@@ -188,7 +188,7 @@ class ResourcePool:
         try:
             await resource.aclose()
         except CacheStreamError:
-            logger.warning("closing %s failed", resource.key, exc_info=True)
+            logger.warning("closing %s failed", resource.shown, exc_info=True)
         if not resource.private:
             self.context.emit(StreamDisposed(resource.source))
 

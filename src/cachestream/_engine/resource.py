@@ -32,6 +32,7 @@ from cachestream.core.fields import Fields
 from cachestream.core.ranges import RangeSpec, resolve
 from cachestream.core.representation import Representation
 from cachestream.core.spans import UNBOUNDED, Span, SpanSet
+from cachestream.core.urls import display
 from cachestream.errors import (
     CacheStreamError,
     ClosedError,
@@ -117,6 +118,11 @@ class Resource:
     # -- what it is -------------------------------------------------------
 
     @property
+    def shown(self) -> str:
+        """The source as logs may have it: no secrets."""
+        return display(self.source)
+
+    @property
     def entry(self) -> Entry | None:
         """The entry of the current version, None until something is known or stored."""
         return None if self.held is None else self.held.entry
@@ -177,7 +183,7 @@ class Resource:
                     await self._open(record)
                     return
         except StoreError as error:
-            logger.warning("the store failed to open %s: %s", self.key, error)
+            logger.warning("the store failed to open %s: %s", self.shown, error)
             self.context.emit(StoreFailed(self.source, error))
 
     async def _open(self, record: EntryRecord) -> None:
@@ -246,7 +252,7 @@ class Resource:
             try:
                 valid = await self.validate(force=True)
             except TransportError as error:
-                logger.info("could not validate %s: %s", self.key, error)
+                logger.info("could not validate %s: %s", self.shown, error)
                 return
         if valid is False:
             await self.reset(outdated=True)
@@ -398,7 +404,7 @@ class Resource:
     def hand_over(self, error: StoreError) -> HeldEntry:
         """The store fails: go on through a ring over what is stored, at the next byte."""
         assert self.held is not None
-        logger.warning("the store failed for %s, going on from memory: %s", self.key, error)
+        logger.warning("the store failed for %s, going on from memory: %s", self.shown, error)
         self.context.emit(StoreFailed(self.source, error))
         return lay_ring_over(self, self.held.entry)
 

@@ -198,7 +198,7 @@ class Scheduler:
         self.downloads[download.ident] = download
         resource.context.emit(DownloadStarted(resource.source, span))
         try:
-            task = resource.context.spawn(download.run(), f"download {resource.key}")
+            task = resource.context.spawn(download.run(), f"download {resource.shown}")
         except ClosedError:
             del self.downloads[download.ident]
             download.abandon()
