@@ -118,6 +118,11 @@ class Bench:
         return task
 
     @property
+    def asked(self) -> list[str | None]:
+        """The ranges asked for so far."""
+        return [request.fields.get("range") for request in self.transport.asked]
+
+    @property
     def origin(self) -> SimOrigin:
         """The simulated origin."""
         return self.transport.origin
@@ -190,7 +195,9 @@ def on_bench() -> Callable[..., None]:
                 simulated = SimOrigin([Version(CONTENT, '"v1"')], random.Random(3))
                 if origin is not None:
                     origin(simulated)
-                transport = SimTransport(simulated)
+                asked: list[UpstreamRequest] = []
+                transport = SimTransport(simulated, watch=asked.append)
+                transport.asked = asked
             else:
                 transport = Script(script)
             made = MemoryStore(clock=loop.wall_clock) if store is None else store(loop)

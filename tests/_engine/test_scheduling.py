@@ -1,0 +1,221 @@
+"""What readers want becomes downloads, and no more than that."""
+
+import pytest
+
+from cachestream._engine import scheduling
+from cachestream.abc import END
+from cachestream.core.ranges import RangeSpec
+from cachestream.core.spans import Span
+from cachestream.errors import NotStoredError, UpstreamStatusError
+
+
+def stored(bench, resource) -> int:
+    """Return how many bytes are held."""
+    return resource.spans.total
+
+
+async def settle(bench, resource) -> None:
+    """Wait until its downloads have ended."""
+    await resource.scheduler.wait_idle()
+
+
+def test_on_demand_only_what_was_asked_is_fetched(on_bench):
+    """A range request fetches the range, whatever the settings for reading ahead."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        await bench.read(RangeSpec(10_000, 10_999), resource)
+        await settle(bench, resource)
+        assert list(resource.spans) == [Span(10_000, 11_000)]
+        bench.pool.release_resource(resource)
+
+    on_bench(scenario, completion="demand")
+
+
+def test_complete_fills_every_hole_for_any_request(on_bench, content):
+    """One small range leads to the whole file."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        await bench.read(RangeSpec(10_000, 10_999), resource)
+        await settle(bench, resource)
+        assert resource.is_complete
+        assert sum(len(span) for _, span in bench.origin.served) == len(content)
+        bench.pool.release_resource(resource)
+
+    on_bench(scenario, completion="complete")
+
+
+def test_ahead_fetches_a_window_before_the_reader(on_bench):
+    """What was asked and the window after it, and not the whole file."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        reader = await bench.pool.obtain(resource, RangeSpec(10_000, 10_999))
+        await reader.next(100)
+        await settle(bench, resource)
+        assert resource.spans.covers(Span(10_000, 30_000))
+        assert stored(bench, resource) < 40_000
+        reader.close()
+        bench.pool.release_resource(resource)
+
+    on_bench(scenario, completion="ahead", max_read_ahead=20_000)
+
+
+def test_auto_completes_after_enough_in_sequence(on_bench):
+    """Scattered ranges fetch little; a reader that goes on gets the file completed."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        for first in (0, 30_000, 60_000):
+            await bench.read(RangeSpec(first, first + 999), resource)
+        await settle(bench, resource)
+        assert stored(bench, resource) < 30_000
+        await bench.read(RangeSpec(0, 25_000), resource)
+        await settle(bench, resource)
+        assert resource.is_complete
+        bench.pool.release_resource(resource)
+
+    on_bench(scenario, completion="auto", complete_after=20_000, read_ahead=0, max_read_ahead=0)
+
+
+def test_consecutive_ranges_count_as_one_sequence(on_bench):
+    """A player that reads in chunks of ranges is recognised as one that goes on."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        for first in range(0, 25_000, 5_000):
+            await bench.read(RangeSpec(first, first + 4_999), resource)
+        await settle(bench, resource)
+        assert resource.is_complete
+        bench.pool.release_resource(resource)
+
+    on_bench(scenario, completion="auto", complete_after=20_000, read_ahead=0, max_read_ahead=0)
+
+
+def test_a_seek_far_ahead_gets_a_connection_of_its_own(on_bench, content):
+    """A reader beyond the window does not wait for all that lies between."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        first = await bench.pool.obtain(resource, None)
+        far = await bench.pool.obtain(resource, RangeSpec(90_000, 90_999))
+        assert 90_000 in resource.spans
+        assert not resource.spans.covers(Span(0, 90_000))
+        first.close()
+        far.close()
+        bench.pool.release_resource(resource)
+
+    on_bench(scenario, read_ahead=0, max_read_ahead=0)
+
+
+def test_without_splitting_everybody_waits_for_the_one_download(on_bench, content):
+    """With no threshold a reader far ahead waits, and nothing is fetched twice."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        first = await bench.pool.obtain(resource, None)
+        far = await bench.pool.obtain(resource, RangeSpec(90_000, 90_999))
+        assert resource.spans.covers(Span(0, 90_001))
+        first.close()
+        far.close()
+        bench.pool.release_resource(resource)
+
+    on_bench(scenario, range_request_split_threshold=None)
+
+
+def test_after_its_reader_a_download_ends_unless_it_is_worth_finishing(on_bench):
+    """Nobody wants more: what was leased is finished, and nothing new begins."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        reader = await bench.pool.obtain(resource, None)
+        reader.close()
+        await settle(bench, resource)
+        assert 0 < stored(bench, resource) < 40_000
+        bench.pool.release_resource(resource)
+
+    on_bench(scenario, read_ahead=8_000, max_read_ahead=8_000)
+
+
+def test_offline_and_refused_resources_say_so_before_anybody_waits(on_bench, line):
+    """Going upstream is of no use: the reason is raised at once."""
+
+    async def offline(bench):
+        resource = bench.resource(offline=True)
+        with pytest.raises(NotStoredError) as caught:
+            resource.scheduler.check_upstream(Span(5, 10))
+        assert caught.value.span == Span(5, 10)
+        bench.pool.release_resource(resource)
+
+    async def refused(bench):
+        resource = bench.resource()
+        error = UpstreamStatusError("no", status=404)
+        resource.scheduler.remember_refusal(error)
+        assert resource.scheduler.is_refusal(error)
+        with pytest.raises(UpstreamStatusError):
+            resource.scheduler.check_upstream(Span(0, 1))
+        bench.loop.elapsed(2.1)
+        resource.scheduler.check_upstream(Span(0, 1))
+        resource.scheduler.remember_refusal(error)
+        resource.scheduler.remember_refusal(None)
+        resource.scheduler.check_upstream(Span(0, 1))
+        bench.pool.release_resource(resource)
+
+    on_bench(offline, script=[])
+    on_bench(refused, script=[], error_ttl=2.0)
+
+
+def test_a_refusal_fails_those_who_wait_but_not_whose_byte_is_on_its_way(on_bench):
+    """A reader of a download that runs is not disturbed by the refusal of another one."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        running = await bench.pool.obtain(resource, None)
+        while running.take_nowait(10_000) is not None:
+            pass
+        resource.scheduler.remember_refusal(UpstreamStatusError("no", status=403))
+        assert resource.downloads
+        resource.scheduler.replan()
+        assert running.error is None
+        running.close()
+        bench.pool.release_resource(resource)
+
+    on_bench(scenario, completion="complete", error_ttl=60.0)
+
+
+def test_trails_are_followed_once_and_few_are_kept(on_bench):
+    """Where a reader ended is remembered for the one that goes on, and forgotten for a change."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        scheduler = resource.scheduler
+        await bench.read(RangeSpec(0, 999), resource)
+        assert scheduler.follow(1000) == 1000
+        assert scheduler.follow(1000) == 0
+        for first in range(0, 40_000, 1000):
+            await bench.read(RangeSpec(first, first + 499), resource)
+        found = [scheduler.follow(first + 500) for first in range(0, 40_000, 1000)]
+        assert sum(each > 0 for each in found) == scheduling.TRAILS
+        await bench.read(RangeSpec(0, 999), resource)
+        scheduler.forget_trails()
+        assert scheduler.follow(1000) == 0
+        bench.pool.release_resource(resource)
+
+    on_bench(scenario)
+
+
+def test_reading_ahead_grows_with_the_sequence(on_bench):
+    """A reader that goes on is kept ahead of, within the bounds of the settings."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        reader = await bench.pool.obtain(resource, None)
+        assert resource.scheduler.read_ahead(reader) == 10_000
+        while await reader.next(10_000) is not END:
+            pass
+        assert resource.scheduler.read_ahead(reader) == 50_000
+        reader.close()
+        bench.pool.release_resource(resource)
+
+    on_bench(scenario, read_ahead=10_000, max_read_ahead=50_000)
