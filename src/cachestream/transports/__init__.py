@@ -1,7 +1,8 @@
 """Transports: how origins are asked. To write one, subclass `cachestream.abc.Transport`."""
 
+from cachestream.transports._filesystem import FilesystemTransport
 from cachestream.transports._http import HttpTransport
 from cachestream.transports._scheme import SchemeTransport
 from cachestream.transports._wrapper import TransportWrapper
 
-__all__ = ["HttpTransport", "SchemeTransport", "TransportWrapper"]
+__all__ = ["FilesystemTransport", "HttpTransport", "SchemeTransport", "TransportWrapper"]
