@@ -37,6 +37,20 @@ async def test_a_check_is_made_once(shelf, monkeypatch):
 
 
 @pytest.mark.asyncio
+async def test_a_reader_that_goes_on_finds_the_next_bytes_checked(shelf):
+    """A read in sequence checks ahead in the same job; a scattered one does not."""
+    data = shelf.data(3 * MIB)
+    _, entry = await reopened(shelf, data, damage=(2 * MIB + 5,))
+    cell = 256 * 1024
+    assert await entry.read(Span(0, cell)) == data[:cell]
+    assert entry.region_nowait(Span(cell, 2 * cell)) is None
+    assert await entry.read(Span(cell, 2 * cell)) == data[cell : 2 * cell]
+    assert entry.region_nowait(Span(2 * cell, 2 * MIB)).length == 2 * MIB - 2 * cell
+    # What failed ahead is a hole now, and no error of a read that did not want it.
+    assert list(entry.spans.gaps(Span(0, 3 * MIB))) == [Span(2 * MIB, 2 * MIB + cell)]
+
+
+@pytest.mark.asyncio
 async def test_all_bad_extents_are_found_and_only_they(shelf):
     """`verify` returns the spans that failed, and what is left is right."""
     data = shelf.data(MIB)

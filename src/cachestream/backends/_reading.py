@@ -21,6 +21,9 @@ _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _BATCH: Final = 64
 """How many extents one job in a thread checks: 16 MiB, so that others get their turn."""
 
+_AHEAD: Final = 4 * 1024 * 1024
+"""How much is checked before a reader that goes on in sequence gets there."""
+
 
 def region_nowait(shared: Shared, span: Span) -> FileRegion | None:
     """Return where the verified, flushed start of ``span`` lies in the file."""
@@ -54,10 +57,11 @@ async def read(shared: Shared, span: Span) -> bytes | bytearray:
         if missing is not None:
             raise NotStoredError(f"bytes {missing} are not stored", span=missing, url=shared.source)
         if not shared.verified.covers(span):
-            bad = await verify(shared, span)
-            if bad:
+            bad = await verify(shared, _with_ahead(shared, span))
+            mine = next((wrong for wrong in bad if wrong.overlaps(span)), None)
+            if mine is not None:
                 raise StoreCorruptError(
-                    f"bytes {bad[0]} fail their check", span=bad[0], url=shared.source
+                    f"bytes {mine} fail their check", span=mine, url=shared.source
                 )
             continue
         data = read_nowait(shared, span)
@@ -68,6 +72,19 @@ async def read(shared: Shared, span: Span) -> bytes | bytearray:
             return data
         # The file is shorter than it was: let the check find out what is left.
         shared.verified.discard(span)
+
+
+def _with_ahead(shared: Shared, span: Span) -> Span:
+    """Return what to check for a read of ``span``: more of it where the reader goes on.
+
+    One job in a thread for each piece would cost more than the check itself; a scattered
+    reader must not wait for the disk to bring bytes that it did not ask for.
+    """
+    if span.start == 0 or span.start - 1 not in shared.verified:
+        return span
+    return Span(
+        span.start, max(span.stop, min(shared.spans.run_stop(span.start), span.stop + _AHEAD))
+    )
 
 
 async def verify(shared: Shared, span: Span, *, again: bool = False) -> list[Span]:
