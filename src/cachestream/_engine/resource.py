@@ -110,6 +110,7 @@ class Resource:
         self.last_error: Exception | None = None
         self._loaded = False
         self._lock = asyncio.Lock()
+        self._asking = asyncio.Lock()
         self.scheduler = Scheduler(self)
         self.changed = Signal()
         self._learned = Signal()
@@ -246,7 +247,7 @@ class Resource:
         if self.is_current or self.held is None:
             return
         known = self.representation
-        async with self._lock:
+        async with self._asking:
             if self.representation is not known:
                 return  # another request has just asked
             try:
@@ -457,18 +458,21 @@ class Resource:
     # -- asking without content -------------------------------------------
 
     async def head(self) -> Representation:
-        """Return what is known of the resource, asking the origin if nothing is.
+        """Return what is known of the resource, asking the origin once if nothing is.
 
         Raises:
             CacheStreamError: If nothing is known and the origin does not say.
         """
         await self.ready()
-        if self.representation is None:
-            self.scheduler.check_upstream(Span(0, 0))
-            found = await fetch_head(self)
+        if self.representation is not None:
+            return self.representation
+        async with self._asking:
             if self.representation is None:
-                self.representation = found
-        return self.representation
+                self.scheduler.check_upstream(Span(0, 0))
+                found = await fetch_head(self)
+                if self.representation is None:
+                    self.representation = found
+            return self.representation
 
     async def validate(self, *, force: bool = False) -> bool | None:
         """Ask the origin whether what is held is current; None if there is nothing to ask about.
