@@ -2,7 +2,16 @@
 
 from cachestream.transports._filesystem import FilesystemTransport
 from cachestream.transports._http import HttpTransport
+from cachestream.transports._logging import LatencyTransport, LoggingTransport
 from cachestream.transports._scheme import SchemeTransport
-from cachestream.transports._wrapper import TransportWrapper
+from cachestream.transports._wrapper import ResponseWrapper, TransportWrapper
 
-__all__ = ["FilesystemTransport", "HttpTransport", "SchemeTransport", "TransportWrapper"]
+__all__ = [
+    "FilesystemTransport",
+    "HttpTransport",
+    "LatencyTransport",
+    "LoggingTransport",
+    "ResponseWrapper",
+    "SchemeTransport",
+    "TransportWrapper",
+]

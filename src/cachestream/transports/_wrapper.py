@@ -1,10 +1,12 @@
-"""A transport around another one, to be subclassed."""
+"""A transport and a response around another one, to be subclassed."""
 
 from __future__ import annotations
 
-from cachestream.abc import Transport, UpstreamRequest, UpstreamResponse
+from collections.abc import AsyncIterator
 
-__all__ = ["TransportWrapper"]
+from cachestream.abc import Buffer, Sink, Transport, UpstreamRequest, UpstreamResponse
+
+__all__ = ["ResponseWrapper", "TransportWrapper"]
 
 
 class TransportWrapper(Transport):
@@ -37,6 +39,52 @@ class TransportWrapper(Transport):
 
     async def fetch(self, request: UpstreamRequest) -> UpstreamResponse:
         return await self.inner.fetch(request)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+class ResponseWrapper(UpstreamResponse):
+    """Passes everything to ``inner``: override what shall be seen, or answered otherwise.
+
+    It owns ``inner``: closing it closes that. Override `failed` to learn of content that
+    breaks off, whichever way it is read.
+
+    Args:
+        inner: Any response.
+    """
+
+    def __init__(self, inner: UpstreamResponse) -> None:
+        self.inner = inner
+        self.status = inner.status
+        self.fields = inner.fields
+        self.url = inner.url
+        self.request_time = inner.request_time
+        self.response_time = inner.response_time
+        self._iterator: AsyncIterator[Buffer]
+
+    def failed(self, error: Exception) -> None:
+        """Look at what was raised while content was read; it is raised on afterwards."""
+
+    def __aiter__(self) -> AsyncIterator[Buffer]:
+        self._iterator = aiter(self.inner)
+        return self
+
+    async def __anext__(self) -> Buffer:
+        try:
+            return await anext(self._iterator)
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            self.failed(error)
+            raise
+
+    async def pour(self, sink: Sink) -> bool:
+        try:
+            return await self.inner.pour(sink)
+        except Exception as error:
+            self.failed(error)
+            raise
 
     async def aclose(self) -> None:
         await self.inner.aclose()
