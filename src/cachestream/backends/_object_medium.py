@@ -1,0 +1,251 @@
+"""A folder on any fsspec filesystem, used from an event loop without blocking it.
+
+All calls run in a small thread pool of its own. Methods that say *blocking* are for these
+threads; `run` and `submit` bring them there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from cachestream.errors import ClosedError, ConfigurationError, StoreError, StoreFullError
+
+__all__ = ["ObjectMedium", "Sharing"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_WORKERS: Final = 4
+_PARALLEL: Final = frozenset({"file", "local", "memory"})
+"""Filesystems without an async side that several threads may use at a time; with the others
+(FTP, SFTP) a connection belongs to one call at a time."""
+
+
+class Sharing:
+    """Who in this process has which entry of a place open; all stores at it share one.
+
+    Attributes:
+        writers: Which store may write an entry.
+        opens: How many stores have an entry open.
+        pending: What is to be removed when nobody has the entry open any more.
+    """
+
+    def __init__(self) -> None:
+        self.writers: dict[str, object] = {}
+        self.opens: Counter[str] = Counter()
+        self.pending: dict[str, list[str]] = {}
+
+    def claim(self, entry_id: str, store: object) -> bool:
+        """Note that ``store`` opens an entry; tell whether it may write it."""
+        self.opens[entry_id] += 1
+        return self.writers.setdefault(entry_id, store) is store
+
+    def release(self, entry_id: str, store: object) -> list[str]:
+        """Note that ``store`` closed an entry; return what is to be removed now."""
+        if self.writers.get(entry_id) is store:
+            del self.writers[entry_id]
+        self.opens[entry_id] -= 1
+        if self.opens[entry_id] > 0:
+            return []
+        del self.opens[entry_id]
+        return self.pending.pop(entry_id, [])
+
+
+_PLACES: Final[WeakValueDictionary[str, Sharing]] = WeakValueDictionary()
+
+
+class ObjectMedium:
+    """A folder of objects.
+
+    Args:
+        url: Where it is, as fsspec writes it.
+        options: What the filesystem is told: credentials, endpoints, timeouts.
+
+    Raises:
+        ConfigurationError: If there is no such filesystem, or its library is missing.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self.url = url
+        self._options = dict(options)
+        protocol = url.partition("://")[0] if "://" in url else "file"
+        try:
+            kind = fsspec.get_filesystem_class(protocol.partition("::")[0])
+        except (ValueError, ImportError) as exc:
+            raise ConfigurationError(
+                f"no filesystem for {protocol}:// can be used", hint=str(exc)
+            ) from exc
+        parallel = kind.async_impl or protocol in _PARALLEL
+        self._pool = ThreadPoolExecutor(
+            _WORKERS if parallel else 1, thread_name_prefix="cachestream-objects"
+        )
+        place = f"{url.rstrip('/')} {sorted(self._options.items(), key=str)!r}"
+        self.sharing = _PLACES.setdefault(place, Sharing())
+        self._fs: Any = None
+        self._connecting = threading.Lock()
+        self._root = ""
+        self._made: set[str] = set()
+        self._jobs: set[asyncio.Future[Any]] = set()
+
+    # -- from the event loop ---------------------------------------------
+
+    def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Start ``call`` in a thread; `settle` waits for it if nobody else does."""
+        loop = asyncio.get_running_loop()
+        try:
+            job = loop.run_in_executor(self._pool, lambda: call(*args, **kwargs))
+        except RuntimeError as exc:
+            raise ClosedError("this store is closed") from exc
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+        return job
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what ``call`` returns in a thread.
+
+        A cancelled caller waits for the end of the call, so that nothing goes on behind the
+        back of whoever holds a lock.
+        """
+        job = self.submit(call, *args, **kwargs)
+        await _finished(job)
+        return job.result()
+
+    async def settle(self) -> None:
+        """Return when nothing runs in a thread any more."""
+        while self._jobs:
+            await asyncio.wait(set(self._jobs))
+
+    def close(self) -> None:
+        """Drop what has not begun, and wait for what has."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    # -- blocking --------------------------------------------------------
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in ``folder``, without it; blocking."""
+        with self._mapped(folder):
+            try:
+                found = self._ready().ls(self._path(folder), detail=False)
+            except FileNotFoundError:
+                return []
+        return [str(path).rstrip("/").rpartition("/")[2] for path in found]
+
+    def deep_names(self, folder: str) -> list[str]:
+        """Return the last parts of all names under ``folder``, sorted; blocking."""
+        with self._mapped(folder):
+            try:
+                found = self._ready().find(self._path(folder))
+            except FileNotFoundError:
+                return []
+        return sorted(str(path).rpartition("/")[2] for path in found)
+
+    def get(self, name: str, start: int | None = None, stop: int | None = None) -> bytes | None:
+        """Return an object or a part of it, None if it is not there; blocking."""
+        with self._mapped(name):
+            fs, path = self._ready(), self._path(name)
+            try:
+                return bytes(fs.cat_file(path, start=start, end=stop))
+            except FileNotFoundError:
+                return None
+            except Exception:
+                # Not all filesystems say in one way that something is not there.
+                if fs.exists(path):
+                    raise
+                return None
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a whole object; blocking."""
+        folder = name.rpartition("/")[0]
+        with self._mapped(name):
+            fs = self._ready()
+            if folder not in self._made:
+                self._make(folder)
+            try:
+                fs.pipe_file(self._path(name), data)
+            except FileNotFoundError:
+                # Somebody removed the empty folder meanwhile.
+                self._make(folder)
+                fs.pipe_file(self._path(name), data)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects, and folders (with a slash at the end) with all in them; blocking."""
+        for name in names:
+            if name.endswith("/"):
+                folder = name.rstrip("/")
+                self.remove([f"{folder}/{each}" for each in self.names(folder)])
+                self.remove_folder(folder)
+                continue
+            with self._mapped(name):
+                fs, path = self._ready(), self._path(name)
+                try:
+                    fs.rm_file(path)
+                except FileNotFoundError:
+                    continue
+                except Exception:
+                    if fs.exists(path):
+                        raise
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder if it is empty and if there is such a thing here; blocking."""
+        self._made.discard(folder)
+        # Buckets have no folders, and others may have put something in: neither matters.
+        with contextlib.suppress(Exception):
+            self._ready().rmdir(self._path(folder))
+
+    def _ready(self) -> Any:
+        """Connect at the first use: constructing some filesystems does I/O."""
+        with self._connecting:
+            if self._fs is None:
+                fs, root = url_to_fs(
+                    self.url, skip_instance_cache=True, use_listings_cache=False, **self._options
+                )
+                self._root = root.rstrip("/")
+                if "file" in fs.protocol:
+                    os.makedirs(self._root, mode=0o700, exist_ok=True)
+                self._fs = fs
+            return self._fs
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _make(self, folder: str) -> None:
+        self._fs.makedirs(self._path(folder), exist_ok=True)
+        self._made.add(folder)
+
+    @contextlib.contextmanager
+    def _mapped(self, name: str) -> Iterator[None]:
+        """Let no error of a library out."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as exc:
+            full = isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}
+            kind = StoreFullError if full else StoreError
+            raise kind(f"{name} at the objects store's place failed: {exc}") from exc
+
+
+async def _finished(job: asyncio.Future[Any]) -> None:
+    """Wait for the end of ``job``, and be cancelled no sooner."""
+    cancelled: asyncio.CancelledError | None = None
+    while not job.done():
+        try:
+            await asyncio.wait([job])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        if not job.cancelled():
+            job.exception()  # somebody has to look at it
+        raise cancelled
