@@ -84,6 +84,7 @@ def test_ours_are_listed_in_the_same_groups() -> None:
         ("transport", "http"),
         ("store", "disk"),
         ("store", "memory"),
+        ("store", "objects"),
         ("frontend", "loopback"),
     }
 
