@@ -4,9 +4,15 @@ import attrs
 import pytest
 
 from cachestream.abc import Transport, UpstreamRequest
+from cachestream.errors import AccessDeniedError, ConfigurationError
 from cachestream.testing.origin import Origin
 from cachestream.testing.transports import Collector
-from cachestream.transports import HttpTransport, TransportWrapper
+from cachestream.transports import (
+    FilesystemTransport,
+    HttpTransport,
+    SchemeTransport,
+    TransportWrapper,
+)
 
 
 class Renewing(HttpTransport):
@@ -67,3 +73,35 @@ async def test_closing_closes_the_inner_one():
 
     await TransportWrapper(Inner()).aclose()
     assert closed == [True]
+
+
+def deny(address, port):
+    """Deny every address."""
+    raise AccessDeniedError(f"{address} is denied")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "wrap", [TransportWrapper, lambda inner: SchemeTransport([inner])], ids=["wrapper", "scheme"]
+)
+async def test_addresses_are_checked_through_a_wrapper(wrap):
+    """A filter that is added to the outer transport denies what the inner one would ask."""
+    transport = wrap(HttpTransport())
+    transport.add_address_filter(deny)
+    async with Origin() as origin:
+        url = origin.url("/a")
+        with pytest.raises(AccessDeniedError):
+            await transport.fetch(UpstreamRequest(url=url, source=url))
+        await transport.aclose()
+        assert origin.count() == 0
+
+
+@pytest.mark.asyncio
+async def test_a_transport_without_addresses_says_so():
+    """A filter that nobody would ask is not taken silently, but several go on without it."""
+    wrapper = TransportWrapper(FilesystemTransport(("memory",)))
+    with pytest.raises(ConfigurationError):
+        wrapper.add_address_filter(deny)
+    several = SchemeTransport([wrapper])
+    several.add_address_filter(deny)
+    await several.aclose()

@@ -3,6 +3,7 @@
 from cachestream.transports._filesystem import FilesystemTransport
 from cachestream.transports._http import HttpTransport
 from cachestream.transports._logging import LatencyTransport, LoggingTransport
+from cachestream.transports._mirrors import MirrorsTransport
 from cachestream.transports._scheme import SchemeTransport
 from cachestream.transports._wrapper import ResponseWrapper, TransportWrapper
 
@@ -11,6 +12,7 @@ __all__ = [
     "HttpTransport",
     "LatencyTransport",
     "LoggingTransport",
+    "MirrorsTransport",
     "ResponseWrapper",
     "SchemeTransport",
     "TransportWrapper",

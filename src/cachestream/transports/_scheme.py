@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 
 from cachestream.abc import Transport, UpstreamRequest, UpstreamResponse
 from cachestream.core.urls import display
-from cachestream.errors import InvalidURLError, PluginConflictError
+from cachestream.errors import ConfigurationError, InvalidURLError, PluginConflictError
 
 __all__ = ["SchemeTransport"]
 
@@ -63,6 +64,14 @@ class SchemeTransport(Transport):
                 url=display(url),
                 hint=f"Schemes that are served: {', '.join(sorted(self.schemes))}",
             ) from None
+
+    def add_address_filter(self, address_filter: Callable[[str, int], None]) -> None:
+        """Check addresses with one more filter, in each transport that lets them be checked."""
+        for transport in self._transports:
+            add = getattr(transport, "add_address_filter", None)
+            if add is not None:
+                with contextlib.suppress(ConfigurationError):
+                    add(address_filter)
 
     async def prepare(self, request: UpstreamRequest) -> UpstreamRequest:
         return await self.transport_for(request.url).prepare(request)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from cachestream.abc import Buffer, Sink, Transport, UpstreamRequest, UpstreamResponse
+from cachestream.errors import ConfigurationError
 
 __all__ = ["ResponseWrapper", "TransportWrapper"]
 
@@ -39,6 +40,17 @@ class TransportWrapper(Transport):
 
     async def fetch(self, request: UpstreamRequest) -> UpstreamResponse:
         return await self.inner.fetch(request)
+
+    def add_address_filter(self, address_filter: Callable[[str, int], None]) -> None:
+        """Check the addresses of new connections of the inner transport with one more filter.
+
+        Raises:
+            ConfigurationError: If it does not let its addresses be checked.
+        """
+        add = getattr(self.inner, "add_address_filter", None)
+        if add is None:
+            raise ConfigurationError("the inner transport does not let its addresses be checked")
+        add(address_filter)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
