@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
-from cachestream.core.decisions import Accept, Asked, Reply, judge_reply
+from cachestream.core.decisions import TEMPORARY, Accept, Asked, Reply, judge_reply
 from cachestream.core.fields import Fields, storable_fields
 from cachestream.core.representation import Comparison, Representation, compare
-from cachestream.errors import NotStoredError, UpstreamProtocolError, UpstreamStatusError
+from cachestream.errors import (
+    NotStoredError,
+    TransportError,
+    UpstreamProtocolError,
+    UpstreamStatusError,
+)
 
 from .exchange import exchange, fields_for
+from .retrying import RetryPolicy
 
 if TYPE_CHECKING:
     from cachestream.abc import UpstreamResponse
@@ -28,11 +35,26 @@ async def fetch_head(resource: Resource) -> Representation:
     """Return what the origin says of the resource, by HEAD, else by a range of one byte.
 
     Raises:
-        TransportError: If the origin fails or refuses both.
+        TransportError: If the origin refuses both, or fails as often as a first head may.
         NotStoredError: If the resource is offline.
     """
     if resource.settings.offline:
         raise NotStoredError("offline, and nothing is known of it", url=resource.source)
+    retries = RetryPolicy(resource)
+    while True:
+        try:
+            return await _fetch_head(resource)
+        except TransportError as error:
+            if isinstance(error, UpstreamStatusError) and error.status not in TEMPORARY:
+                raise
+            resource.context.counters.origin_failures += 1
+            pause = retries.failed(error, begun=False)
+            if pause is None:
+                raise
+        await asyncio.sleep(pause)
+
+
+async def _fetch_head(resource: Resource) -> Representation:
     status, found = await _ask(resource, "HEAD", Fields())
     if found is None and status in HEAD_HOSTILE:
         status, found = await _ask(resource, "GET", Fields.of(("Range", "bytes=0-0")))

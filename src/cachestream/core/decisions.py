@@ -24,6 +24,7 @@ from cachestream.core.spans import Span
 from cachestream.core.validators import parse_http_date
 
 __all__ = [
+    "TEMPORARY",
     "Accept",
     "AskWhole",
     "Asked",
