@@ -25,7 +25,10 @@
      │  ├ StoreBusyError                     another process is writing this entry
      │  └ EntryNotFoundError                 no such entry
      ├ ClosedError                           the object was closed or disposed
-     └ ServerUnavailableError                there is no local server, so no local URL
+     ├ ServerUnavailableError                there is no local server, so no local URL
+     ├ CallTimeoutError (TimeoutError)       a blocking call took longer than it was given
+     ├ WrongThreadError (RuntimeError)       a blocking call in the thread it would wait for
+     └ ForkedError                           the object belongs to the parent process
 
 Each error says what happened, to which URL, and what to do about it. The facts
 are attributes; ``status_hint`` is the HTTP status a frontend answers with, and
@@ -42,10 +45,12 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessDeniedError",
     "CacheStreamError",
+    "CallTimeoutError",
     "ClosedError",
     "ConfigurationError",
     "ConnectError",
     "EntryNotFoundError",
+    "ForkedError",
     "InvalidURLError",
     "NotStoredError",
     "PluginConflictError",
@@ -66,6 +71,7 @@ __all__ = [
     "UpstreamProtocolError",
     "UpstreamStatusError",
     "UpstreamTimeoutError",
+    "WrongThreadError",
 ]
 
 
@@ -305,3 +311,22 @@ class ServerUnavailableError(CacheStreamError):
 
     status_hint = 503
     outcome = "no-server"
+
+
+class CallTimeoutError(CacheStreamError, TimeoutError):
+    """A blocking call took longer than its ``timeout``; what it waited for was cancelled."""
+
+    status_hint = 504
+    outcome = "call-timeout"
+
+
+class WrongThreadError(CacheStreamError, RuntimeError):
+    """A blocking call was made in the thread that would have to carry it out."""
+
+    outcome = "wrong-thread"
+
+
+class ForkedError(CacheStreamError):
+    """The object belongs to the process that this one was forked from."""
+
+    outcome = "forked"

@@ -88,13 +88,25 @@ class CacheResponse:
         while (piece := await self._reader.next(1 << 18)) is not END:
             yield materialise(piece)
 
-    async def read(self) -> bytes:
-        """Return all bytes."""
-        return b"".join([piece async for piece in self])
+    async def read(self, size: int = -1) -> bytes:
+        """Return the next ``size`` bytes, fewer only at the end; all that are left if negative."""
+        parts: list[bytes] = []
+        missing = size
+        while missing:
+            piece = await self._reader.next(1 << 18 if size < 0 else min(missing, 1 << 18))
+            if piece is END:
+                break
+            parts.append(materialise(piece))
+            missing -= len(parts[-1])
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Stop reading; idempotent."""
+        self._reader.close()
 
     async def aclose(self) -> None:
         """Stop reading; idempotent."""
-        self._reader.close()
+        self.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -78,6 +78,7 @@ class CacheFile:
         Raises:
             CacheStreamError: If they cannot be had.
         """
+        self._check_open()
         parts: list[bytes] = []
         missing = size if size >= 0 else None
         while missing is None or missing > 0:
@@ -90,15 +91,14 @@ class CacheFile:
         return b"".join(parts)
 
     async def read1(self, size: int) -> bytes:
-        """Return at least one byte and at most ``size``, as soon as any can be had; none at the end.
+        """Return one to ``size`` bytes, as soon as there are any; none only at the end.
 
         The position moves only with what is returned: a read that is cancelled loses nothing.
 
         Raises:
             CacheStreamError: If they cannot be had.
         """
-        if self._closed:
-            raise ClosedError("the file is closed", url=self.source)
+        self._check_open()
         reader = await self._reader_here() if size > 0 else None
         piece = END if reader is None else await reader.next(min(size, PIECE))
         if piece is END:
@@ -106,6 +106,10 @@ class CacheFile:
         data = materialise(piece)
         self._position += len(data)
         return data
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the file is closed", url=self.source)
 
     async def _reader_here(self) -> Reader | None:
         """Return a reader at the position; None past the end."""
