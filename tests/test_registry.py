@@ -81,7 +81,9 @@ def test_ours_are_listed_in_the_same_groups() -> None:
     """Our own back ends come through the groups that strangers use."""
     ours = {(i.kind, i.name) for i in Registry("off").listing() if i.distribution == OWN}
     assert ours >= {
+        ("transport", "filesystem"),
         ("transport", "http"),
+        ("transport", "mirrors"),
         ("store", "disk"),
         ("store", "memory"),
         ("store", "objects"),

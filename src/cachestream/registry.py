@@ -112,7 +112,7 @@ class Registry:
 
     Example:
         >>> Registry("off").listing()[0].name
-        'http'
+        'filesystem'
     """
 
     def __init__(self, plugins: str | None = None) -> None:
