@@ -113,7 +113,7 @@ class ObjectsEntry(Entry):
         try:
             if not shared.store.dead:
                 for writer in self._writers:
-                    await writer.flush()
+                    await writer.flush(again=False)
                 await shared.commit()
         finally:
             for writer in self._writers:

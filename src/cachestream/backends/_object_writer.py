@@ -28,6 +28,7 @@ class ObjectsWriter(SpanWriter):
         self._shared = shared
         self._jobs: dict[asyncio.Future[tuple[int, ...]], int] = {}
         self._error: BaseException | None = None
+        self._told = False
         self._closed = False
         shared.writers.add(self)
 
@@ -110,12 +111,17 @@ class ObjectsWriter(SpanWriter):
         finally:
             self.leave()
 
-    async def flush(self) -> None:
-        """Return when nothing is in memory only."""
+    async def flush(self, *, again: bool = True) -> None:
+        """Return when nothing is in memory only.
+
+        Args:
+            again: Whether a failure is raised that somebody was told of already.
+        """
         self._seal()
         while self._jobs:
             await asyncio.wait(set(self._jobs))
-        self._raise_error()
+        if again or not self._told:
+            self._raise_error()
 
     def leave(self) -> None:
         """Take no more; what is in memory still is put."""
@@ -132,4 +138,5 @@ class ObjectsWriter(SpanWriter):
 
     def _raise_error(self) -> None:
         if self._error is not None:
+            self._told = True
             raise self._error

@@ -321,13 +321,19 @@ class ObjectsStore(Store):
         """Commit and close; handles that are still open are closed too."""
         if self.dead:
             return
+        failure: StoreError | None = None
         try:
             for handle in list(self.handles):
-                await handle.aclose()
+                try:
+                    await handle.aclose()
+                except StoreError as exc:
+                    failure = exc  # the others are closed all the same
             await self._write_touched(dict(self._touched))
             await self.medium.settle()
         finally:
             self._end()
+        if failure is not None:
+            raise failure
 
     async def abandon(self) -> None:
         """End as a killed process does: what was not committed is lost."""
