@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -25,7 +26,7 @@ from cachestream.errors import (
     StoreError,
     StoreFullError,
 )
-from cachestream.testing.origin import Origin, pattern
+from cachestream.testing.origin import Origin, OriginThread, pattern
 from cachestream.testing.stores import StoreContract
 
 KIB = 1024
@@ -827,3 +828,16 @@ async def test_a_manager_mends_what_is_damaged(tmp_path):
             assert await read_all(cache, source) == data
         again = origin.bytes_sent("/a.mp4") - before
         assert 0 < again <= 256 * KIB
+
+
+def test_the_example_of_the_page_runs():
+    """What the how-to shows works as it stands, with places of this test's own."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "objects.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    place = memory_place()
+    with OriginThread() as origin:
+        origin.add("/video.mp4", pattern("page", MIB))
+        code = code.replace("s3://bucket/cache", place.url)
+        code = code.replace("https://example.com", origin.url(""))
+        exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+    assert sum(len(place.get(name)) for name in place.files("data")) == MIB
