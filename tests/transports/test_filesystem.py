@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+import asyncssh
 import fsspec
 import pytest
 import pytest_asyncio
@@ -597,6 +598,90 @@ async def test_a_wrong_password_is_403(ftp):
         answers[password] = response.status
         await transport.aclose()
     assert answers == {"secret": 200, "wrong": 403}
+
+
+# -- SFTP -----------------------------------------------------------------------
+
+
+class Login(asyncssh.SSHServer):
+    """Lets one user in."""
+
+    def __init__(self, connections):
+        self._connections = connections
+
+    def connection_made(self, connection):
+        self._connections.append(connection)
+
+    def begin_auth(self, username):
+        return True
+
+    def password_auth_supported(self):
+        return True
+
+    def validate_password(self, username, password):
+        return (username, password) == ("me", "secret")
+
+
+@pytest_asyncio.fixture
+async def sftp(tmp_path):
+    """Serve a folder with one film over SFTP; return host and port."""
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "one.mp4").write_bytes(CONTENT)
+    os.utime(tmp_path / "films" / "one.mp4", (1_700_000_000, 1_700_000_000))
+    connections = []
+    server = await asyncssh.listen(
+        "127.0.0.1",
+        0,
+        server_factory=lambda: Login(connections),
+        server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+        sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=os.fsencode(tmp_path)),
+    )
+    yield f"127.0.0.1:{server.get_port()}"
+    server.close()
+    for connection in connections:
+        connection.abort()
+        await connection.wait_closed()
+    await server.wait_closed()
+
+
+def over_sftp(authority, password):
+    """Make a transport that logs in to one server."""
+    login = {"username": "me", "password": password, "look_for_keys": False, "allow_agent": False}
+    return FilesystemTransport(("sftp",), storage_options={f"sftp://{authority}": login})
+
+
+@pytest.mark.asyncio
+async def test_sftp_is_answered_as_http(sftp):
+    """Whole content, a range under its tag, and a missing file."""
+    transport = over_sftp(sftp, "secret")
+    url = f"sftp://{sftp}/films/one.mp4"
+    response, content = await get(transport, url)
+    assert (response.status, content) == (200, CONTENT)
+    assert response.fields.get("Last-Modified") == format_http_date(1_700_000_000)
+    condition = ("If-Range", response.fields.get("ETag"))
+    part, content = await get(transport, url, ("Range", "bytes=1000000-2300000"), condition)
+    assert (part.status, content) == (206, CONTENT[1_000_000:2_300_001])
+    missing, _ = await get(transport, f"sftp://{sftp}/films/two.mp4")
+    assert missing.status == 404
+    await transport.aclose()
+
+
+@pytest.mark.asyncio
+async def test_sftp_without_the_password_is_403(sftp):
+    """A refused login is an answer."""
+    transport = over_sftp(sftp, "wrong")
+    response, _ = await get(transport, f"sftp://{sftp}/films/one.mp4")
+    assert response.status == 403
+    await transport.aclose()
+
+
+@pytest.mark.asyncio
+async def test_sftp_that_is_not_there_is_a_connect_error(sftp):
+    """Where nobody listens, no connection can be made."""
+    transport = over_sftp("127.0.0.1:1", "secret")
+    with pytest.raises(ConnectError):
+        await get(transport, "sftp://127.0.0.1:1/a")
+    await transport.aclose()
 
 
 # -- the whole chain ------------------------------------------------------------

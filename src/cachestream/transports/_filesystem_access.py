@@ -133,7 +133,6 @@ class Filesystems:
             ) from exc
         named: dict[str, Any] = cls._get_kwargs_from_urls(f"{place.origin}/")
         options = {
-            "use_listings_cache": False,  # by a listing that is kept a change would be missed
             **self._options.get(place.scheme, {}),
             **self._options.get(place.origin, {}),
             **named,
@@ -234,7 +233,7 @@ class Access:
     def _look(self) -> Facts | None:
         filesystem = self._filesystem
         assert filesystem is not None
-        filesystem.invalidate_cache()
+        filesystem.invalidate_cache()  # by a listing that is kept a change would be missed
         info = filesystem.info(self._path)
         modified: object = None
         with contextlib.suppress(NotImplementedError, AttributeError):

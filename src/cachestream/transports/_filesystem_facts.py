@@ -33,6 +33,10 @@ _IDENTITY: Final = ("ino", "unique", "fileId", "created", "ctime")
 # A file with a time of whole seconds may change again within that second, and look the same.
 _SETTLED_S: Final = 2.0
 
+# Errors of libraries that need not be installed, by the names of their classes.
+_REFUSED: Final = {"AuthenticationException", "NoCredentialsError"}
+_UNREACHABLE: Final = {"EndpointConnectionError", "NoValidConnectionsError"}
+
 _NO_FILES: Final = ("directory", "other")
 
 
@@ -125,7 +129,7 @@ def status_of(error: BaseException) -> int | None:
     """Return the status that says what a filesystem's error says, None if none does."""
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return 404
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or type(error).__name__ in _REFUSED:
         return 403
     if isinstance(error, ftplib.error_perm):
         # RFC 959 §5.4: 530 is "not logged in", 550 "file unavailable".
@@ -152,7 +156,7 @@ def failure(error: BaseException, shown: str) -> CacheStreamError:
             url=shown,
             hint="Check its spelling and the network",
         )
-    if isinstance(error, ConnectionRefusedError):
+    if isinstance(error, ConnectionRefusedError) or type(error).__name__ in _UNREACHABLE:
         return ConnectError(
             "the filesystem's server refuses connections",
             url=shown,
