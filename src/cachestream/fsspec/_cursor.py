@@ -9,7 +9,7 @@ from cachestream.errors import RangeNotSatisfiableError, RepresentationChangedEr
 from cachestream.fsspec._caches import use
 from cachestream.manager import CacheManager
 from cachestream.settings import Settings, StreamSettings
-from cachestream.stream import CacheResponse, CacheStream
+from cachestream.stream import CacheResponse
 
 __all__ = ["Cursor", "Version", "version_of"]
 
@@ -45,7 +45,6 @@ class Cursor:
         self._stream_settings = stream_settings
         self._version = version
         self._manager: CacheManager | None = None
-        self._stream: CacheStream | None = None
         self._response: CacheResponse | None = None
         self._position = 0
         self._end: int | None = None
@@ -103,9 +102,8 @@ class Cursor:
             settings = self._stream_settings
             ahead = min(max(settings.read_ahead, self._run), settings.max_read_ahead)
             stop = max(stop, start + ahead)
-        try:
-            response = await self._retained().request(start, stop)
-        except RangeNotSatisfiableError:
+        response = await self._request(start, stop)
+        if response is None:
             return False
         self._response, self._end = response, stop
         if version_of(response.fields) != self._version:
@@ -122,11 +120,21 @@ class Cursor:
             skip -= len(data)
         return True
 
-    def _retained(self) -> CacheStream:
-        if self._stream is None:
-            assert self._manager is not None
-            self._stream = self._manager.create_stream(self._source, settings=self._stream_settings)
-        return self._stream
+    async def _request(self, start: int, stop: int | None) -> CacheResponse | None:
+        """Return a response from ``start`` on; None past the end.
+
+        The stream is not kept: a file that is open but not read stops no other process from
+        writing the entry.
+        """
+        assert self._manager is not None
+        stream = self._manager.create_stream(self._source, settings=self._stream_settings)
+        try:
+            return await stream.request(start, stop)
+        except RangeNotSatisfiableError:
+            return None
+        finally:
+            if not self._manager.is_closed:
+                stream.release()
 
     def _stop_reading(self) -> None:
         response, self._response = self._response, None
@@ -134,10 +142,7 @@ class Cursor:
             response.close()
 
     def close(self) -> None:
-        """Give the stream up; idempotent. Reading again opens it again."""
-        stream, self._stream = self._stream, None
+        """Stop reading; idempotent. Reading again begins again."""
         if self._manager is not None and not self._manager.is_closed:
             self._stop_reading()
-            if stream is not None:
-                stream.release()
         self._response = self._manager = None
