@@ -245,14 +245,16 @@ def tail_and_scattered(file: Any) -> list[bytes]:
     return got
 
 
-def measure(origin: OriginThread, protocol: str, options: dict[str, Any]) -> list[int]:
+def measure(
+    origin: OriginThread, protocol: str, options: dict[str, Any], inner: dict[str, Any]
+) -> list[int]:
     """Return how many bytes were fetched by a first and by a second opening of the file."""
     fetched = []
     expected = None
     for _ in range(2):
         origin.reset_log()
         url = f"{protocol}::" + origin.url("/a.bin")
-        with fsspec.open(url, "rb", **{protocol: options}) as file:
+        with fsspec.open(url, "rb", **{protocol: options}, http=inner) as file:
             got = tail_and_scattered(file)
         assert expected in (None, got)
         expected = got
@@ -262,21 +264,31 @@ def measure(origin: OriginThread, protocol: str, options: dict[str, Any]) -> lis
     return fetched
 
 
-@pytest.mark.parametrize("other", ["blockcache", "filecache", "simplecache"])
+@pytest.mark.parametrize(
+    ("other", "inner"),
+    [
+        ("blockcache", {}),
+        ("blockcache", {"block_size": 256 * KIB}),
+        ("blockcache", {"block_size": MIB}),
+        ("filecache", {}),
+        ("simplecache", {}),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # theirs
 def test_fewer_bytes_than_the_caches_of_fsspec(
     origin: OriginThread,
     options: dict[str, Any],
     tmp_path: Path,
     other: str,
+    inner: dict[str, Any],
     record_property: Callable[[str, object], None],
 ) -> None:
     """The same reads cost what they ask for here, more there, and nothing the second time."""
     origin.add("/a.bin", pattern("beside", SIZE))
-    theirs = measure(origin, other, {"cache_storage": str(tmp_path / other)})
+    theirs = measure(origin, other, {"cache_storage": str(tmp_path / other)}, inner)
     gc.collect()  # while their warning is ignored
-    ours = measure(origin, "cachestream", options)
-    record_property(other, theirs)
+    ours = measure(origin, "cachestream", options, {})
+    record_property(f"{other} {inner}", theirs)
     record_property("cachestream", ours)
     assert ours == [64 * KIB + 10 * 100 * KIB, 0]
     assert theirs[0] > ours[0]
