@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -514,6 +515,78 @@ async def test_a_planted_note_of_an_origin_lets_nobody_in(place):
         assert not await store.has_authority("https://evil.example")
 
 
+@pytest.mark.asyncio
+async def test_a_place_out_of_reach_is_not_taken_for_an_empty_one(place, monkeypatch):
+    """While nothing can be asked, everything raises and nothing that is stored is forgotten."""
+    data = content(100 * KIB)
+
+    def fail(self, *args, **options):
+        raise ConnectionResetError("nobody there")
+
+    async with place.store() as store:
+        entry_id = await put(store, data)
+    async with place.store() as store:
+        entry = await store.open(entry_id)
+        with monkeypatch.context() as patch:
+            for name in ("ls", "find", "cat_file", "pipe_file", "rm_file"):
+                patch.setattr(MemoryFileSystem, name, fail)
+            for act in (
+                lambda: store.select(KEY),
+                lambda: store.records(),
+                lambda: store.has_authority("https://example.com"),
+                lambda: store.delete(entry_id),
+                lambda: entry.read(Span(0, 10)),
+                lambda: entry.update(Representation(complete_length=len(data))),
+            ):
+                with pytest.raises(StoreError, match="nobody there"):
+                    await act()
+        assert await entry.read(Span(0, len(data))) == data
+        await entry.aclose()
+        assert [record.entry_id for record in await store.select(KEY)] == [entry_id]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_a_deletion_that_failed_can_be_tried_again(place, monkeypatch, is_open):
+    """What could not be removed is still seen, and goes at the next try."""
+
+    def fail(self, *args, **options):
+        raise OSError("not now")
+
+    async with place.store() as store:
+        entry_id = await put(store, b"abc")
+        entry = await store.open(entry_id) if is_open else None
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryFileSystem, "rm_file", fail)
+            with pytest.raises(StoreError, match="not now"):
+                await store.delete(entry_id)
+        assert len(await store.select(KEY)) == 1
+        await store.delete(entry_id)
+        if entry is not None:
+            assert await entry.read(Span(0, 3)) == b"abc"
+            await entry.aclose()
+    assert place.files() == []
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_hung_up_is_called_again(server):
+    """A connection that was idle for too long is made anew, and nothing is taken for missing."""
+    url, _ = server
+    options = {"username": "user", "password": "secret"}
+    name = f"{url}/cache-{next(NUMBERS)}"
+    async with ObjectsStore(name, storage_options=options) as store:
+        entry_id = await put(store, b"abc", length=6)
+        for _ in range(2):
+            store.medium._fs.ftp.sock.shutdown(socket.SHUT_RDWR)
+            assert len(await store.select(KEY)) == 1
+        store.medium._fs.ftp.sock.shutdown(socket.SHUT_RDWR)
+        entry = await store.open(entry_id)
+        store.medium._fs.ftp.sock.shutdown(socket.SHUT_RDWR)
+        entry.writer(3).write(b"def")
+        await entry.aclose()
+        assert (await store.select(KEY))[0].complete
+
+
 # ---------------------------------------------------------------------------
 # Other processes
 # ---------------------------------------------------------------------------
@@ -570,6 +643,31 @@ async def test_what_another_process_publishes_is_seen(place):
         await other.delete(entry_id)
         assert await store.records() == ()
         assert await store.select(KEY) == ()
+
+
+@pytest.mark.asyncio
+async def test_a_pin_that_another_process_sets_stays(place):
+    """Who writes an entry keeps the pin that somebody else has put on it meanwhile."""
+    async with place.store() as store, elsewhere(place) as other:
+        entry_id = await put(store, b"abc", length=6)
+        entry = await store.open(entry_id)
+        await other.touch(entry_id, pinned=True)
+        entry.writer(3).write(b"def")
+        await entry.aclose()
+        (record,) = await other.select(KEY)
+        assert (record.pinned, record.complete) == (True, True)
+
+
+@pytest.mark.asyncio
+async def test_what_is_published_later_counts_whatever_the_clocks_say(place):
+    """A machine whose clock is slow supersedes what was published before all the same."""
+    async with place.store(clock=lambda: 2000.0) as store:
+        await put(store, b"old")
+    async with place.store(clock=lambda: 1000.0) as store:
+        entry_id = await put(store, b"new")
+        (record,) = await store.select(KEY)
+        assert record.entry_id == entry_id
+        assert record.created > 2000.0
 
 
 # ---------------------------------------------------------------------------

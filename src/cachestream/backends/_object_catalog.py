@@ -27,6 +27,7 @@ from cachestream.backends._object_records import (
     parse_record_name,
     record_name,
 )
+from cachestream.errors import StoreError
 
 __all__ = ["Catalog", "remove_record", "superseded"]
 
@@ -153,13 +154,16 @@ class Catalog:
         name = marker_name(origin_of(record.source), record.entry_id)
         await self.medium.run(self.medium.put, name, b"1")
 
-    async def write(self, record: Record) -> Record | None:
+    async def write(self, record: Record, *, adopt_pin: bool = False) -> Record | None:
         """Write the next revision of a record.
+
+        Args:
+            adopt_pin: Keep the pin that somebody else has set since the last revision.
 
         Returns:
             What was written, None if the entry was removed by somebody else.
         """
-        written = await self.medium.run(write_record, self.medium, record)
+        written = await self.medium.run(write_record, self.medium, record, adopt_pin)
         if written is not None:
             self.learn(written)
         return written
@@ -168,7 +172,12 @@ class Catalog:
         """Remove an entry's record, and the note of its origin."""
         self.forget(record.entry_id)
         self.gone.add(record.entry_id)
-        await self.medium.run(remove_record, self.medium, record)
+        try:
+            await self.medium.run(remove_record, self.medium, record)
+        except StoreError:
+            self.gone.discard(record.entry_id)  # it is there still
+            self.learn(record)
+            raise
 
     async def sweep(self, now: float, keep: frozenset[str]) -> None:
         """Remove old objects that no record speaks of: what crashes have left."""
@@ -207,7 +216,7 @@ def read_record(
     return None, hopeless
 
 
-def write_record(medium: ObjectMedium, record: Record) -> Record | None:
+def write_record(medium: ObjectMedium, record: Record, adopt_pin: bool) -> Record | None:
     """Write the next revision of a record, then remove the older ones; blocking."""
     folder = key_folder(record.entry_id[:32])
     found = _revisions(medium.names(folder)).get(record.entry_id, [])
@@ -215,6 +224,9 @@ def write_record(medium: ObjectMedium, record: Record) -> Record | None:
         return None
     revision = max(found, default=0) + 1
     new = attrs.evolve(record, revision=revision)
+    if adopt_pin and record.revision and revision > record.revision + 1:
+        other, _ = read_record(medium, record.entry_id, found)
+        new = new if other is None else attrs.evolve(new, pinned=other.pinned)
     medium.put(record_name(record.entry_id, revision), new.to_json())
     medium.remove(record_name(record.entry_id, old) for old in found)
     return new

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ftplib
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
@@ -135,49 +136,48 @@ class ObjectMedium:
 
     def names(self, folder: str) -> list[str]:
         """Return the names in ``folder``, without it; blocking."""
-        with self._mapped(folder):
-            try:
-                found = self._ready().ls(self._path(folder), detail=False)
-            except FileNotFoundError:
-                return []
+        try:
+            found = self._act(folder, lambda fs: fs.ls(self._path(folder), detail=False))
+        except FileNotFoundError:
+            return []
         return [str(path).rstrip("/").rpartition("/")[2] for path in found]
 
     def deep_names(self, folder: str) -> list[str]:
         """Return the last parts of all names under ``folder``, sorted; blocking."""
-        with self._mapped(folder):
-            try:
-                found = self._ready().find(self._path(folder))
-            except FileNotFoundError:
-                return []
+        try:
+            found = self._act(folder, lambda fs: fs.find(self._path(folder)))
+        except FileNotFoundError:
+            return []
         return sorted(str(path).rpartition("/")[2] for path in found)
 
     def get(self, name: str, start: int | None = None, stop: int | None = None) -> bytes | None:
         """Return an object or a part of it, None if it is not there; blocking."""
-        with self._mapped(name):
-            fs, path = self._ready(), self._path(name)
-            try:
-                return bytes(fs.cat_file(path, start=start, end=stop))
-            except FileNotFoundError:
-                return None
-            except Exception:
-                # Not all filesystems say in one way that something is not there.
-                if fs.exists(path):
-                    raise
-                return None
+        try:
+            return self._act(
+                name, lambda fs: bytes(fs.cat_file(self._path(name), start=start, end=stop))
+            )
+        except FileNotFoundError:
+            return None
 
     def put(self, name: str, data: bytes) -> None:
         """Write a whole object; blocking."""
         folder = name.rpartition("/")[0]
-        with self._mapped(name):
-            fs = self._ready()
+
+        def write(fs: Any) -> None:
             if folder not in self._made:
-                self._make(folder)
+                fs.makedirs(self._path(folder), exist_ok=True)
+                self._made.add(folder)
+            fs.pipe_file(self._path(name), data)
+
+        try:
+            self._act(name, write)
+        except FileNotFoundError:
+            # Somebody removed the empty folder meanwhile.
+            self._made.discard(folder)
             try:
-                fs.pipe_file(self._path(name), data)
-            except FileNotFoundError:
-                # Somebody removed the empty folder meanwhile.
-                self._make(folder)
-                fs.pipe_file(self._path(name), data)
+                self._act(name, write)
+            except FileNotFoundError as exc:
+                raise _store_error(name, exc) from exc
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects, and folders (with a slash at the end) with all in them; blocking."""
@@ -187,15 +187,11 @@ class ObjectMedium:
                 self.remove([f"{folder}/{each}" for each in self.names(folder)])
                 self.remove_folder(folder)
                 continue
-            with self._mapped(name):
-                fs, path = self._ready(), self._path(name)
-                try:
-                    fs.rm_file(path)
-                except FileNotFoundError:
-                    continue
-                except Exception:
-                    if fs.exists(path):
-                        raise
+            with contextlib.suppress(FileNotFoundError):
+                self._remove_one(name)
+
+    def _remove_one(self, name: str) -> None:
+        self._act(name, lambda fs: fs.rm_file(self._path(name)))
 
     def remove_folder(self, folder: str) -> None:
         """Remove a folder if it is empty and if there is such a thing here; blocking."""
@@ -220,21 +216,60 @@ class ObjectMedium:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _make(self, folder: str) -> None:
-        self._fs.makedirs(self._path(folder), exist_ok=True)
-        self._made.add(folder)
+    def _act(self, name: str, act: Callable[[Any], T]) -> T:
+        """Return what ``act`` does with the filesystem; a lost connection is made anew, once.
 
-    @contextlib.contextmanager
-    def _mapped(self, name: str) -> Iterator[None]:
-        """Let no error of a library out."""
+        Raises:
+            FileNotFoundError: If there is nothing of this name.
+            StoreError: If anything else went wrong: no error of a library comes out.
+        """
         try:
-            yield
-        except StoreError:
-            raise
+            return self._attempt(name, act)
+        except _LostError:
+            self._fs = None
+        # All that is done here can be done twice.
+        try:
+            return self._attempt(name, act)
+        except _LostError as exc:
+            raise _store_error(name, exc.__cause__) from exc.__cause__
+
+    def _attempt(self, name: str, act: Callable[[Any], T]) -> T:
+        try:
+            return act(self._ready())
         except Exception as exc:
-            full = isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}
-            kind = StoreFullError if full else StoreError
-            raise kind(f"{name} at the objects store's place failed: {exc}") from exc
+            if _is_lost(exc):
+                raise _LostError from exc
+            if _is_missing(exc):
+                raise FileNotFoundError(name) from exc
+            raise _store_error(name, exc) from exc
+
+
+class _LostError(Exception):
+    """The connection is gone; the cause says how."""
+
+
+def _store_error(name: str, cause: BaseException | None) -> StoreError:
+    full = isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}
+    kind = StoreFullError if full else StoreError
+    return kind(f"{name} at the objects store's place failed: {cause}")
+
+
+def _is_missing(exc: Exception) -> bool:
+    unavailable = isinstance(exc, ftplib.error_perm) and str(exc).startswith("550")
+    return unavailable or isinstance(exc, FileNotFoundError)
+
+
+def _is_lost(exc: BaseException | None) -> bool:
+    """Tell whether a lost connection is behind an error.
+
+    FTP's filesystem calls a file missing when the server has hung up. To believe it would
+    forget what is stored, so the whole chain of causes is asked.
+    """
+    while exc is not None:
+        if isinstance(exc, EOFError | ConnectionError | TimeoutError | ftplib.error_temp):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
 
 
 async def _finished(job: asyncio.Future[Any]) -> None:

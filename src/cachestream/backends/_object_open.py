@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import xxhash
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from cachestream.backends._objects import ObjectsStore
 
 __all__ = ["OpenEntry"]
+
+_AHEAD: Final = 3
+"""How many more cells of an object a reader in sequence gets with those it asked for."""
 
 
 class OpenEntry:
@@ -75,6 +78,11 @@ class OpenEntry:
         """The source URL."""
         return self.record.source
 
+    @property
+    def is_visible(self) -> bool:
+        """Whether it is published, and not deleted since."""
+        return self.published and not self.deleted
+
     def charge(self, size: int) -> None:
         """Count room that is taken, or given back if negative."""
         self.room += size
@@ -113,15 +121,18 @@ class OpenEntry:
         if data is not None:
             return data
         first, last = (span.start - part.start) // CELL, -(-(span.stop - part.start) // CELL)
-        medium, start = self.store.medium, first * CELL
-        stop = min(last * CELL, part.size)
+        medium, cache, ahead = self.store.medium, self.store.cache, last
+        if first and cache.get(part, first - 1) is not None:
+            # Somebody reads in sequence: each question costs the way to the place and back.
+            ahead = min(last + _AHEAD, len(part.cells))
+        start, stop = first * CELL, min(ahead * CELL, part.size)
         raw = await medium.run(medium.get, part.name(self.entry_id), start, stop) or b""
         bad = SpanSet()
-        for number in range(first, last):
+        for number in range(first, ahead):
             cell = raw[number * CELL - start : (number + 1) * CELL - start]
             if xxhash.xxh3_64_intdigest(cell) == part.cells[number]:
-                self.store.cache.put(part, number, cell)
-            else:
+                cache.put(part, number, cell)
+            elif number < last:
                 bad.update(part.live.within(part.cell(number)))
         if bad:
             self._damaged(part, bad)
@@ -225,10 +236,14 @@ class OpenEntry:
         """Do what `commit` does, with the lock held."""
         if not self.dirty or not self.writable or self.closed:
             return
-        if self.published and not self.deleted:
+        if self.is_visible:
             self.dirty, self.uncommitted = False, 0
             try:
-                record = await self.store.catalog.write(self.as_record())
+                # Another process may have set the pin; what was set here meanwhile counts more.
+                pinned = self.pinned
+                record = await self.store.catalog.write(
+                    self.as_record(), adopt_pin=pinned == self.record.pinned
+                )
             except BaseException:
                 self.dirty = True
                 raise
@@ -237,6 +252,8 @@ class OpenEntry:
                 self.store.forget(self)
             else:
                 self.record = record
+                if self.pinned == pinned:
+                    self.pinned = record.pinned
         garbage, self.garbage = self.garbage, []
         if garbage:
             self.store.remove_objects(self.entry_id, garbage)

@@ -53,7 +53,7 @@ class ObjectsWriter(SpanWriter):
                 self._append(position, view[position - span.start : stop - span.start])
                 position = stop
         self.position = span.stop
-        late = shared.published and shared.uncommitted >= _COMMIT_BYTES
+        late = shared.is_visible and shared.uncommitted >= _COMMIT_BYTES
         return not late and self.backlog <= 2 * store.part_size
 
     def _append(self, position: int, view: memoryview) -> None:
@@ -89,7 +89,7 @@ class ObjectsWriter(SpanWriter):
         while self._jobs and self.backlog > 2 * self._shared.store.part_size:
             await asyncio.wait(set(self._jobs), return_when=asyncio.FIRST_COMPLETED)
             self._raise_error()
-        if self._shared.uncommitted >= _COMMIT_BYTES:
+        if self._shared.is_visible and self._shared.uncommitted >= _COMMIT_BYTES:
             await self._shared.commit()
 
     async def commit(self) -> None:

@@ -133,8 +133,10 @@ class ObjectsStore(Store):
             )
         await self._load_if_limited()
         self.make_room(1)
-        rivals = {variant_of(each.representation): each.entry_id for each in await self.select(key)}
-        now = self._clock()
+        found = await self.select(key)
+        rivals = {variant_of(each.representation): each.entry_id for each in found}
+        # What comes later must be younger, whatever the clocks of two machines say.
+        now = max([self._clock(), *(each.created + 1e-6 for each in found)])
         record = Record(
             entry_id=new_entry_id(key, now),
             key=key,
@@ -181,7 +183,11 @@ class ObjectsStore(Store):
                     shared.published = shared.record.revision > 0
                     raise
             for rival in rivals:
-                await self._remove(rival)
+                try:
+                    await self._remove(rival)
+                except StoreError as exc:
+                    # The new one counts from now on; the old one goes when it is next seen.
+                    log.warning("a superseded entry could not be removed: %s", exc)
 
     async def delete(self, entry_id: str) -> None:
         """Delete an entry; open handles stay readable."""
@@ -199,8 +205,8 @@ class ObjectsStore(Store):
                 self.remove_objects(record.entry_id, [data_folder(record.entry_id) + "/"])
             return
         async with shared.lock:
-            shared.deleted = True
             await self.catalog.remove(record)
+            shared.deleted = True
         shared.let_go()
 
     def _opened(self, record: Record, *, published: bool) -> OpenEntry:
@@ -272,7 +278,7 @@ class ObjectsStore(Store):
             return
         now = self._clock()
         shared = self._open.get(entry_id)
-        if shared is not None:
+        if shared is not None and shared.writable:
             shared.accessed = now
             if pinned is not None and pinned != shared.pinned:
                 shared.pinned, shared.dirty = pinned, True
@@ -290,7 +296,7 @@ class ObjectsStore(Store):
     ) -> None:
         for entry_id, accessed in touched.items():
             # Who has it open for writing says when it was used last.
-            if entry_id in self.medium.sharing.writers:
+            if pinned is None and entry_id in self.medium.sharing.writers:
                 continue
             record = await self.catalog.find(entry_id)
             if record is not None:
