@@ -45,13 +45,20 @@ async def fetch_head(resource: Resource) -> Representation:
         try:
             return await _fetch_head(resource)
         except TransportError as error:
-            if isinstance(error, UpstreamStatusError) and error.status not in TEMPORARY:
+            if not _may_pass(error):
                 raise
             resource.context.counters.origin_failures += 1
             pause = retries.failed(error, begun=False)
             if pause is None:
                 raise
         await asyncio.sleep(pause)
+
+
+def _may_pass(error: TransportError) -> bool:
+    """Tell whether asking again may help; an answer that cannot be used would come again."""
+    if isinstance(error, UpstreamStatusError):
+        return error.status in TEMPORARY
+    return not isinstance(error, UpstreamProtocolError)
 
 
 async def _fetch_head(resource: Resource) -> Representation:
