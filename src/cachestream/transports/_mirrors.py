@@ -265,7 +265,7 @@ class MirrorsTransport(TransportWrapper):
     ) -> bool:
         if response.status in {200, 206}:
             marks = marks_of(response)
-            if response.status == 206 and "if-range" in request.fields:
+            if response.status == 206 and "if-range" in asked_by(request, mirror.name, identity):
                 marks = marks.completed(identity.own.get(mirror.name))
             return identity.accepts(mirror.name, marks, trust_length=self._trust_length)
         if response.status == 416 and identity.owner not in (None, mirror.name):
