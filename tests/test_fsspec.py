@@ -16,6 +16,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.asyn import get_loop, sync
 
 from cachestream.errors import ConfigurationError
 from cachestream.fsspec import DEFAULTS, CachestreamFile, CachestreamFileSystem, close_caches
@@ -427,7 +428,6 @@ def test_a_file_survives_the_end_of_its_cache(origin: OriginThread, filesystem: 
     assert origin.bytes_sent() == MIB
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_in_the_middle_of_a_read(origin: OriginThread, filesystem: Open) -> None:
     """A read that waits in another thread while the process forks gets its bytes afterwards."""
@@ -446,6 +446,42 @@ def test_a_fork_in_the_middle_of_a_read(origin: OriginThread, filesystem: Open) 
     origin.call(gate.set)
     reading.join(PATIENCE_S)
     assert got == [data.bytes(0, MIB)]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_inside_the_loop_is_refused(origin: OriginThread, filesystem: Open) -> None:
+    """Where open caches cannot be closed before a fork, the child fails and uses none."""
+    origin.add("/a.bin", b"abc")
+    fs, url = filesystem(), origin.url("/a.bin")
+    fs.cat_file(url)
+
+    async def fork() -> int:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                fs.cat_file(url)
+            except OSError as error:
+                code = 42 if "forked" in str(error) else 2
+            finally:
+                os._exit(code)
+        return child
+
+    child = sync(get_loop(), fork)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+    assert fs.cat_file(url) == b"abc"
+
+
+def test_caches_are_not_closed_from_their_own_loop(origin: OriginThread, filesystem: Open) -> None:
+    """`close_caches` in fsspec's loop would wait for itself: it says so."""
+    origin.add("/a.bin", b"abc")
+    filesystem().cat_file(origin.url("/a.bin"))
+
+    async def close() -> None:
+        close_caches()
+
+    with pytest.raises(RuntimeError, match="event loop"):
+        sync(get_loop(), close)
 
 
 PROGRAM = """

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import logging
 import os
 import threading
@@ -20,7 +19,7 @@ from typing import Any, Final, TypeVar
 import attrs
 from fsspec.asyn import get_loop
 
-from cachestream.errors import ClosedError, ForkedError
+from cachestream.errors import ClosedError, ForkedError, WrongThreadError
 from cachestream.manager import CacheManager
 from cachestream.settings import Settings
 
@@ -120,9 +119,13 @@ async def use(settings: Settings, act: Callable[[CacheManager], Coroutine[Any, A
 def close_caches() -> None:
     """Close all caches that file systems of this process have opened; they open again when used.
 
-    What is held is committed, and other processes may write it from then on. Not to be
-    called from fsspec's own event loop.
+    What is held is committed, and other processes may write it from then on.
+
+    Raises:
+        WrongThreadError: If this is the thread of fsspec's event loop.
     """
+    if _caches is not None and _is_running(_caches.loop):
+        raise WrongThreadError("caches cannot be closed from the event loop they live on")
     _close()
 
 
@@ -131,9 +134,8 @@ def _close(*, forbid: bool = False) -> bool:
     caches = _caches
     if caches is None or not caches.loop.is_running():
         return True
-    with contextlib.suppress(RuntimeError):
-        if asyncio.get_running_loop() is caches.loop:
-            return not caches.open
+    if _is_running(caches.loop):
+        return not caches.open
     done = asyncio.run_coroutine_threadsafe(caches.close(forbid=forbid), caches.loop)
     try:
         done.result(CLOSE_TIMEOUT_S)
@@ -141,6 +143,14 @@ def _close(*, forbid: bool = False) -> bool:
         logger.warning("closing the caches took too long")
         return False
     return True
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether ``loop`` is the one that runs in this thread."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 # -- forks and the end --------------------------------------------------------
