@@ -216,6 +216,22 @@ def test_cat_ranges_are_fetched_together(origin: OriginThread, filesystem: Open)
     assert union(spans) <= origin.bytes_sent() <= union(spans + gaps)
 
 
+def test_ranges_of_files_that_nothing_is_known_of(origin: OriginThread, filesystem: Open) -> None:
+    """More ranges than connections, asked for before anything is known, cost just their bytes.
+
+    Whoever asked first may be told last: the others must not end its download to get theirs.
+    """
+    data = pattern("unknown files", 2 * MIB)
+    spans = [(start, start + 10_000) for start in range(0, 2 * MIB, 64 * KIB)]
+    fs = filesystem(range_request_split_threshold=0)
+    for number in range(8):
+        origin.add(f"/{number}.bin", data)
+        url = origin.url(f"/{number}.bin")
+        got = fs.cat_ranges([url] * len(spans), [a for a, _ in spans], [b for _, b in spans])
+        assert got == [data.bytes(*span) for span in spans]
+        assert origin.bytes_sent(f"/{number}.bin") == union(spans)
+
+
 def test_cat_ranges_returns_errors_in_their_places(origin: OriginThread, filesystem: Open) -> None:
     """One file that is missing does not spoil the others."""
     origin.add("/a.bin", b"abcdef")

@@ -304,13 +304,15 @@ class Resource:
             raise ClosedError("the stream is closed", url=self.source)
         self.scheduler.check_upstream(Span(0, 0))
         self.pool.retain_resource(self)
+        probe = None
         try:
-            self.scheduler.probe(spec)
+            probe = self.scheduler.probe(spec)
             if not await self._learned.wait(self.settings.request_timeout):
                 raise UpstreamTimeoutError(
                     "the origin did not answer in time", url=self.source
                 ) from self.last_error
         finally:
+            self.scheduler.probed(probe)  # its reader comes in this very step
             self.pool.release_resource(self)
 
     # -- called by readers ------------------------------------------------

@@ -53,6 +53,7 @@ class Scheduler:
         self.tasks: set[asyncio.Task[None]] = set()
         self.paused = False
         self.completers = 0
+        self._probe: Download | None = None
         self._fill = False
         self._trails: dict[int, int] = {}
         self._idents = 0
@@ -144,6 +145,9 @@ class Scheduler:
     def _state(self, entry: Entry, current: list[Reader]) -> PlanState:
         resource = self._resource
         wants = [self._want(reader) for reader in current if reader.remaining]
+        probe = self._probe
+        if probe is not None and probe.ident in self.downloads and probe.position < probe.stop:
+            wants.insert(0, Want(Span(probe.position, probe.stop)))
         if self._wants_all(current):
             wants.append(Want(Span(0, UNBOUNDED), urgent=False))
         threshold = resource.settings.range_request_split_threshold
@@ -173,21 +177,35 @@ class Scheduler:
 
     # -- starting and stopping --------------------------------------------
 
-    def probe(self, spec: RangeSpec | None) -> None:
-        """Start the first download: it asks for the first bytes wanted and learns the rest."""
+    def probe(self, spec: RangeSpec | None) -> Download | None:
+        """Start the first download: it asks for the first bytes wanted and learns the rest.
+
+        Returns:
+            The download, wanted until `probed`; None if others run already.
+        """
         if self.downloads:
-            return
+            return None
         if spec is not None and spec.suffix_length is not None:
-            self.start(Span(0, UNBOUNDED), suffix=spec.suffix_length)
-            return
+            self._probe = self.start(Span(0, UNBOUNDED), suffix=spec.suffix_length)
+            return self._probe
         start = 0 if spec is None or spec.first_pos is None else spec.first_pos
         stop = start + max(self._resource.settings.read_ahead, LEAST_WANT)
         if spec is not None and spec.last_pos is not None:
             stop = min(stop, spec.last_pos + 1)
-        self.start(Span(start, stop))
+        self._probe = self.start(Span(start, stop))
+        return self._probe
 
-    def start(self, span: Span, *, suffix: int | None = None) -> None:
-        """Start a download of ``span``.
+    def probed(self, probe: Download | None) -> None:
+        """Who probed has been told: its reader, if it makes one, wants the bytes from now on.
+
+        Until then nobody else may take the connection: others that waited for the same head
+        may be told first, and would end a download that seems to be nobody's.
+        """
+        if probe is not None and probe is self._probe:
+            self._probe = None
+
+    def start(self, span: Span, *, suffix: int | None = None) -> Download:
+        """Start a download of ``span`` and return it.
 
         Raises:
             ClosedError: If the cache is closing.
@@ -206,6 +224,7 @@ class Scheduler:
         download.task = task
         self.tasks.add(task)
         task.add_done_callback(self._task_done)
+        return download
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
