@@ -138,12 +138,33 @@ def test_every_wanted_byte_is_stored_or_leased_while_the_limit_allows(state):
 
 
 @given(states())
-def test_the_first_missing_byte_of_the_most_urgent_want_is_always_leased(state):
-    """However low the limit, the reader that comes first gets its next byte."""
+def test_the_most_urgent_want_is_leased_unless_every_download_serves_another_reader(state):
+    """A reader goes without its next byte only while all downloads have readers at them."""
     after = planned(state)
-    for want in state.wants[:1]:
-        for gap in missing(state, want)[:1]:
-            assert gap.start in leased(after)
+    if state.linear or not state.known or not state.wants:
+        return
+    first = state.wants[0]
+    for gap in missing(state, first)[:1]:
+        if gap.start in leased(after):
+            continue
+        assert len(after.running) >= state.limit
+        others = [want for want in state.wants[1:] if want.urgent]
+        for run in after.running:
+            hole = Span(run.position, run.stop)
+            assert any(want.span.overlaps(hole) for want in others)
+
+
+@given(states())
+def test_no_download_goes_on_past_its_stop_while_a_more_urgent_reader_goes_without(state):
+    """At the limit each download ends in time, so that every reader gets its turn."""
+    if state.linear or not state.known or not state.wants or not state.wants[0].urgent:
+        return
+    first = state.wants[0]
+    after = planned(state)
+    gaps = missing(state, first)[:1]
+    if any(gap.start == first.span.start and gap.start not in leased(after) for gap in gaps):
+        before = {run.ident: run.stop for run in state.running}
+        assert all(run.stop <= before[run.ident] for run in after.running if run.ident in before)
 
 
 @given(states())

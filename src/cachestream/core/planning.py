@@ -138,9 +138,11 @@ def plan(state: PlanState) -> tuple[Action, ...]:
     # covered: go on until nothing changes. Each pass but the last covers another want.
     for _ in range(len(state.wants) + 1):
         before = [(lease.position, lease.stop) for lease in leases]
+        starved = False
         for rank, want in enumerate(state.wants):
             for gap in state.stored.gaps(_clip(want.span, state.complete_length)):
-                _cover(state, leases, gap, want, rank)
+                if not _cover(state, leases, gap, want, rank, may_grow=not starved):
+                    starved = True
         if [(lease.position, lease.stop) for lease in leases] == before:
             break
     return _actions(state, leases)
@@ -193,21 +195,35 @@ def _linear_plan(state: PlanState) -> tuple[Action, ...]:
     return (Start(Span(first.start, whole.stop)),)
 
 
-def _cover(state: PlanState, leases: list[_Lease], gap: Span, want: Want, rank: int) -> None:
-    """Lease every byte of ``gap`` that is not leased yet, as far as the limit allows."""
+def _cover(
+    state: PlanState, leases: list[_Lease], gap: Span, want: Want, rank: int, *, may_grow: bool
+) -> bool:
+    """Lease every byte of ``gap`` that is not leased yet, as far as the limit allows.
+
+    Args:
+        may_grow: Running downloads may be extended. While a reader that is more urgent goes
+            without, they may not: so each ends at its stop, and the next turn is the reader's.
+
+    Returns:
+        False if a reader's next byte found no room.
+    """
     position = gap.start
+    fed = True
     while position < gap.stop:
         lease = _lease_at(leases, position)
         playhead = want.urgent and position == want.span.start
         if lease is not None and playhead and _too_far(state, lease, position):
-            lease = _split(state, leases, lease, position)
+            lease = _split(state, leases, lease, want)
         if lease is None:
-            lease = _lease_hole(state, leases, Span(position, gap.stop), playhead=playhead)
+            hole = Span(position, gap.stop)
+            lease = _lease_hole(state, leases, hole, want, may_grow=may_grow)
         if lease is None:  # no room for another download: step over the unleased hole
+            fed = fed and not playhead
             position = _next_position(leases, position, gap.stop)
             continue
         lease.rank = rank if lease.rank is None else min(lease.rank, rank)
         position = lease.stop
+    return fed
 
 
 def _lease_at(leases: list[_Lease], position: int) -> _Lease | None:
@@ -226,34 +242,34 @@ def _too_far(state: PlanState, lease: _Lease, position: int) -> bool:
     return state.window is not None and position >= lease.position + max(state.window, 1)
 
 
-def _split(state: PlanState, leases: list[_Lease], lease: _Lease, position: int) -> _Lease:
-    """Give the later part of a lease to a download of its own, if there is room for one.
+def _split(state: PlanState, leases: list[_Lease], lease: _Lease, want: Want) -> _Lease:
+    """Give what ``want`` begins with a download of its own, if there is room for one.
 
     The room may be that of the lease itself, if nobody as urgent wants what it is at: a
     reader that seeks must not wait for all that lies before.
     """
-    if not _make_room(state, leases, spare=lease):
+    if not _make_room(state, leases, want, spare=lease):
         return lease
-    later = _Lease(None, position, lease.stop, 0)
-    lease.stop = position
+    later = _Lease(None, want.span.start, lease.stop, 0)
+    lease.stop = later.position
     leases.append(later)
     leases.sort(key=lambda each: each.position)
     return later
 
 
 def _lease_hole(
-    state: PlanState, leases: list[_Lease], hole: Span, *, playhead: bool
+    state: PlanState, leases: list[_Lease], hole: Span, want: Want, *, may_grow: bool
 ) -> _Lease | None:
     """Cover the start of an unleased hole: extend the download before it, or start one."""
     stop = _next_position(leases, hole.start, hole.stop)
     stop = min(stop, hole.stop)
     before = _lease_before(state, leases, hole.start)
-    if before is not None:
-        goes_on = before.stop == hole.start and not playhead
+    if before is not None and may_grow:
+        goes_on = before.stop == hole.start and not (want.urgent and hole.start == want.span.start)
         if goes_on or not _too_far(state, before, hole.start):
             before.stop = stop
             return before
-    if _make_room(state, leases, spare=before):
+    if _make_room(state, leases, want, spare=before):
         lease = _Lease(None, hole.start, stop, 0)
         leases.append(lease)
         leases.sort(key=lambda each: each.position)
@@ -273,25 +289,27 @@ def _lease_before(state: PlanState, leases: list[_Lease], position: int) -> _Lea
     return found if stored is None or stored >= position else None
 
 
-def _make_room(state: PlanState, leases: list[_Lease], spare: _Lease | None) -> bool:
-    """Make sure that one more download may run, at the cost of one that nobody urgent wants.
+def _make_room(state: PlanState, leases: list[_Lease], asking: Want, spare: _Lease | None) -> bool:
+    """Make sure that one more download may run, at the cost of one that no other reader is at.
 
     ``spare`` is ended only when there is no other.
     """
     if len(leases) < state.limit:
         return True
-    idle = [lease for lease in leases if lease.rank is None and not _serves(state, lease)]
+    idle = [lease for lease in leases if lease.rank is None and not _serves(state, lease, asking)]
     if not idle:
         return False
     leases.remove(next((lease for lease in reversed(idle) if lease is not spare), idle[-1]))
     return True
 
 
-def _serves(state: PlanState, lease: _Lease) -> bool:
-    """Tell whether a reader wants, or soon wants, what a lease is at."""
+def _serves(state: PlanState, lease: _Lease, asking: Want) -> bool:
+    """Tell whether another reader than ``asking`` wants, or soon wants, what a lease is at."""
     reach = lease.stop if state.window is None else lease.position + max(state.window, 1)
     near = Span(lease.position, min(lease.stop, reach))
-    return any(want.urgent and want.span.overlaps(near) for want in state.wants)
+    return any(
+        want.urgent and want is not asking and want.span.overlaps(near) for want in state.wants
+    )
 
 
 def _actions(state: PlanState, leases: list[_Lease]) -> tuple[Action, ...]:
