@@ -91,7 +91,7 @@ def test_a_piece_is_leased_until_the_next_call(on_bench):
         assert await entry.discard(Span(0, 1000)) == 1000
         again.close()
         assert await entry.discard(Span(1000, 2000)) == 1000
-        assert resource.readers == set()
+        assert not resource.readers
 
     on_bench(scenario)
 

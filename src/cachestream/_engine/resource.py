@@ -101,7 +101,7 @@ class Resource:
         self.forwarded = Fields()
         self.representation: Representation | None = None
         self.held: HeldEntry | None = None
-        self.readers: set[Reader] = set()
+        self.readers: dict[Reader, None] = {}  # in the order they came
         self.waiters = Waiters()
         self.retained = 0
         self.disposal_pending = False
@@ -278,7 +278,7 @@ class Resource:
             raise ClosedError("the stream is closed", url=self.source)
         span = self._resolve(spec)
         reader = Reader(self, self.held, span, self.scheduler.follow(span.start))
-        self.readers.add(reader)
+        self.readers[reader] = None
         self.pool.retain_resource(self)
         return reader
 
@@ -327,7 +327,7 @@ class Resource:
 
     def reader_closed(self, reader: Reader) -> None:
         """Forget a reader; what it was fetching is finished as far as it is worth it."""
-        self.readers.discard(reader)
+        self.readers.pop(reader, None)
         self.scheduler.leave_trail(reader)
         if isinstance(reader.entry, EphemeralEntry):
             reader.entry.trim()

@@ -11,7 +11,7 @@ class Signal:
     """Everybody who waits now is woken by the next `fire` or `fail`."""
 
     def __init__(self) -> None:
-        self._futures: set[asyncio.Future[None]] = set()
+        self._futures: dict[asyncio.Future[None], None] = {}  # in the order they came
 
     def __bool__(self) -> bool:
         return bool(self._futures)
@@ -23,7 +23,7 @@ class Signal:
             Exception: What `fail` was given.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._futures.add(future)
+        self._futures[future] = None
         try:
             await asyncio.wait((future,), timeout=timeout)
             if not future.done():
@@ -31,20 +31,20 @@ class Signal:
             future.result()
             return True
         finally:
-            self._futures.discard(future)
+            self._futures.pop(future, None)
             if future.done() and not future.cancelled():
                 future.exception()  # seen, whatever became of us
 
     def fire(self) -> None:
         """Wake all."""
-        futures, self._futures = self._futures, set()
+        futures, self._futures = self._futures, {}
         for future in futures:
             if not future.done():
                 future.set_result(None)
 
     def fail(self, error: Exception) -> None:
         """Raise ``error`` in all."""
-        futures, self._futures = self._futures, set()
+        futures, self._futures = self._futures, {}
         for future in futures:
             if not future.done():
                 future.set_exception(error)
