@@ -116,6 +116,8 @@ class Scheduler:
         entry = resource.entry
         if resource.closed or self.paused or entry is None or resource.settings.offline:
             return
+        if resource.is_complete and not self.downloads:
+            return
         current = [
             reader for reader in resource.readers if reader.entry is entry and not reader.error
         ]

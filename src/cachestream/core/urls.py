@@ -25,6 +25,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Final, NoReturn
 from urllib.parse import quote, unquote
 
@@ -97,7 +98,11 @@ def _refuse(message: str, url: str, hint: str | None = None, status: int = 400) 
 # Source URLs
 # ---------------------------------------------------------------------------
 
+_REMEMBERED: Final = 512
+"""How many results of a pure function are kept: a player asks for one URL many times."""
 
+
+@lru_cache(_REMEMBERED)
 def normalize(source: str) -> str:
     """Return the one spelling of a source URL that is used throughout.
 
@@ -233,6 +238,7 @@ def _remove_dot_segments(path: str) -> str:
     return "/" + "/".join(kept)
 
 
+@lru_cache(_REMEMBERED)
 def origin_of(url: str) -> str:
     """Return ``scheme://host[:port]``, without a default port.
 
