@@ -264,12 +264,11 @@ class CacheHandler(Handler):
         # A reader that began before the length was known reads all, though it is known by now.
         partial = spec is not None and length is not None and not reader.open_ended
         status = 206 if partial else 200
+        span: Span = reader.remaining
+        if outcome is Outcome.HIT and not reader.entry.spans.covers(span):
+            outcome = Outcome.PARTIAL
         head = self._heads.make(resource, representation, status)
         extra = self._heads.own_fields(resource, representation, outcome)
-        if outcome is Outcome.HIT and not reader.entry.spans.covers(reader.remaining):
-            outcome = Outcome.PARTIAL
-            extra = self._heads.own_fields(resource, representation, outcome)
-        span: Span = reader.remaining
         if partial:
             extra = (("Content-Range", content_range(span, length)), *extra)
         extra = (*extra, *cors_fields(admitted.head.fields, self._access))

@@ -48,6 +48,7 @@ class EngineContext:
         listeners: Called with each event.
         named_origins: Origins the program named; they may be asked, and get credentials.
         background: Runs a coroutine as a task that somebody owns.
+        upstream_policy: Which hosts any client may name, as the settings say.
     """
 
     transport: Transport
@@ -61,10 +62,10 @@ class EngineContext:
     counters: Counters = attrs.field(factory=Counters)
     named_origins: set[str] = attrs.field(factory=set)
     closing: bool = False
+    upstream_policy: UpstreamPolicy = attrs.field(init=False)
 
-    @property
-    def upstream_policy(self) -> UpstreamPolicy:
-        """Which hosts any client may name."""
+    @upstream_policy.default
+    def _parse_policy(self) -> UpstreamPolicy:
         return UpstreamPolicy(self.settings.allow_hosts)
 
     def key(self, source: str) -> Key:

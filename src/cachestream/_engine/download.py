@@ -138,7 +138,7 @@ class Download:
         """Commit what was written; a failing store is reported, not raised."""
         await self.leave_entry()
         if not self._cancelled:
-            await self.resource.completed()
+            self.resource.completed()
 
     # -- one exchange -----------------------------------------------------
 

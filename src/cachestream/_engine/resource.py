@@ -449,7 +449,7 @@ class Resource:
             if reader.waiting and (reader.position in lease or self.linear)
         ]
 
-    async def completed(self) -> None:
+    def completed(self) -> None:
         """Note completion once all bytes are committed."""
         if self._completed or not self.is_complete or self.is_ephemeral:
             return
@@ -524,7 +524,7 @@ class Resource:
                 hint="It is marked no-store, has no end, or the store is failing.",
             )
         if self.is_complete and not self.scheduler.tasks:
-            await self.completed()
+            self.completed()
             return
         if not self.is_complete:
             self.scheduler.check_upstream(next(self.spans.gaps(Span(0, UNBOUNDED))))
