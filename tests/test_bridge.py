@@ -108,13 +108,19 @@ def test_a_call_that_takes_too_long_is_cancelled(bridge):
 
 def test_what_was_given_up_before_it_began_never_begins(bridge):
     """A call whose time is over while the loop is busy does not run afterwards."""
-    gate, work = threading.Event(), Endless()
+    busy, gate, work = threading.Event(), threading.Event(), Endless()
+
+    def occupy() -> bool:
+        busy.set()
+        return gate.wait(PATIENCE_S)
+
     with ThreadPoolExecutor(1) as pool:
-        busy = pool.submit(bridge.ask, lambda: gate.wait(PATIENCE_S))
+        occupied = pool.submit(bridge.ask, occupy)
+        assert busy.wait(PATIENCE_S)
         with pytest.raises(CallTimeoutError):
             bridge.call(work, 0.01)
         gate.set()
-        assert busy.result(PATIENCE_S)
+        assert occupied.result(PATIENCE_S)
     bridge.call(answer)
     assert not work.begun.is_set()
 
