@@ -16,7 +16,8 @@ from cachestream.cli._exits import EPILOG, Exit, Failure
 from cachestream.cli._options import SettingsCommand, with_settings
 from cachestream.cli._output import columns, json_option, notice, print_json
 from cachestream.cli._session import open_cache, run, store_option
-from cachestream.cli._values import DurationType, SizeType, format_duration, format_size
+from cachestream.cli._values import DurationType, SizeType
+from cachestream.core.quantities import format_duration, format_size
 
 if TYPE_CHECKING:
     from cachestream.abc import EntryRecord

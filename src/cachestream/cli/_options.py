@@ -15,14 +15,8 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 import attrs
 import click
 
-from cachestream.cli._values import (
-    HEADER,
-    WORDS,
-    DurationType,
-    SizeType,
-    format_duration,
-    format_size,
-)
+from cachestream.cli._values import HEADER, WORDS, DurationType, SizeType
+from cachestream.core.quantities import format_duration, format_size
 from cachestream.settings import Settings, StreamSettings, describe
 
 __all__ = [

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self
 
 import click
 
-from cachestream.cli._values import format_duration, format_size
+from cachestream.core.quantities import format_duration, format_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -24,7 +24,7 @@ from cachestream.cli._exits import EPILOG, Failure
 from cachestream.cli._media import make_media
 from cachestream.cli._output import Meter, columns, open_meter
 from cachestream.cli._session import run
-from cachestream.cli._values import format_size
+from cachestream.core.quantities import format_size
 from cachestream.core.urls import local_path
 
 if TYPE_CHECKING:
