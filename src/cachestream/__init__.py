@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from cachestream.abc import Frontend, Store, Transport
+    from cachestream.config import Plugin
     from cachestream.errors import CacheStreamError
     from cachestream.manager import CacheManager, Statistics
     from cachestream.settings import Settings, StreamSettings
@@ -31,6 +32,7 @@ __all__ = [
     "CacheStreamError",
     "Frontend",
     "HttpTransport",
+    "Plugin",
     "Settings",
     "Statistics",
     "Store",
@@ -49,6 +51,7 @@ _HOMES: Final = {
     "CacheStreamError": "errors",
     "Frontend": "abc",
     "HttpTransport": "transports",
+    "Plugin": "config",
     "Settings": "settings",
     "Statistics": "manager",
     "Store": "abc",

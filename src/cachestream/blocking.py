@@ -30,14 +30,15 @@ import attrs
 from cachestream import manager as _manager
 from cachestream import stream as _stream
 from cachestream._engine import file as _file
-from cachestream.abc import EntryRecord, Frontend, Key, Store, StoreUsage, Transport
+from cachestream.abc import EntryRecord, Frontend, Key, Store, StoreUsage
 from cachestream.bridge import Bridge
+from cachestream.config import Plugin, load
 from cachestream.core.fields import Fields
 from cachestream.core.representation import Representation
 from cachestream.core.spans import Span
 from cachestream.errors import CacheStreamError, ClosedError
 from cachestream.events import Listener
-from cachestream.manager import Statistics
+from cachestream.manager import Statistics, TransportChoice
 from cachestream.registry import Registry
 from cachestream.settings import Settings, StreamSettings
 from cachestream.stream import CacheState
@@ -75,9 +76,9 @@ class CacheManager:
         self,
         settings: Settings | None = None,
         *,
-        store: Store | str = "disk",
-        transport: Transport | str = "http",
-        frontend: Frontend | str = "loopback",
+        store: Store | Plugin | str = "disk",
+        transport: TransportChoice = "http",
+        frontend: Frontend | Plugin | str = "loopback",
         registry: Registry | None = None,
         listeners: Sequence[Listener] = (),
         **overrides: Any,
@@ -94,6 +95,19 @@ class CacheManager:
         self._bridge = Bridge("cachestream")
         self._lock = threading.Lock()
         self._begun = False
+
+    @classmethod
+    def from_config(cls, file: str | Path | None = None, **overrides: Any) -> Self:
+        """Make one as a configuration file and the environment say; see `cachestream.config`.
+
+        Args:
+            file: The only file to read; None for those that are found, ``none`` for none.
+            overrides: Settings, ``store``, ``transport`` and ``frontend`` that go first.
+
+        Raises:
+            ConfigurationError: If a file, a name or a value is wrong; it says which and where.
+        """
+        return cls(**load(file).arguments(**overrides))
 
     # -- life -------------------------------------------------------------
 

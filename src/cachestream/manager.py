@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import attrs
@@ -23,6 +23,7 @@ from cachestream._engine.file import CacheFile
 from cachestream._engine.pool import ResourcePool
 from cachestream._engine.resource import Resource
 from cachestream.abc import Frontend, Handler, Key, Store, StoreUsage, Transport
+from cachestream.config import Parts, Plugin, load
 from cachestream.core.urls import normalize
 from cachestream.errors import (
     AccessDeniedError,
@@ -40,6 +41,8 @@ from cachestream.stream import CacheStream
 from cachestream.supervisor import Supervisor
 
 __all__ = ["CacheManager", "OpenFile", "Statistics"]
+
+TransportChoice: TypeAlias = "Transport | Plugin | str | Sequence[Transport | Plugin | str]"
 
 logger: Final = logging.getLogger("cachestream.manager")
 
@@ -83,9 +86,10 @@ class CacheManager(StoredEntries):
 
     Args:
         settings: How to work; the defaults if None.
-        store: A store, or the name of a plug-in. A store that is given is not closed.
-        transport: A transport, or the name of a plug-in. One that is given is not closed.
-        frontend: A frontend, or the name of a plug-in.
+        store: A store; or a plug-in, by its name or with options: ``Plugin("s3", bucket="b")``.
+            A store that is given is not closed.
+        transport: Likewise; several are one that serves all their URL schemes.
+        frontend: Likewise.
         registry: Where plug-ins are found.
         listeners: Called with each event.
         overrides: Fields of `Settings` to change.
@@ -99,9 +103,9 @@ class CacheManager(StoredEntries):
         self,
         settings: Settings | None = None,
         *,
-        store: Store | str = "disk",
-        transport: Transport | str = "http",
-        frontend: Frontend | str = "loopback",
+        store: Store | Plugin | str = "disk",
+        transport: TransportChoice = "http",
+        frontend: Frontend | Plugin | str = "loopback",
         registry: Registry | None = None,
         listeners: Sequence[Listener] = (),
         **overrides: Any,
@@ -124,6 +128,22 @@ class CacheManager(StoredEntries):
         self._supervisor = Supervisor(self._assemble)
         self._base_url: str | None = None
         self._closed = False
+
+    @classmethod
+    def from_config(cls, file: str | Path | None = None, **overrides: Any) -> Self:
+        """Make one as a configuration file and the environment say; see `cachestream.config`.
+
+        Args:
+            file: The only file to read; None for those that are found, ``none`` for none.
+            overrides: Settings, ``store``, ``transport`` and ``frontend`` that go first.
+
+        Raises:
+            ConfigurationError: If a file, a name or a value is wrong; it says which and where.
+        """
+        taken = {"registry", "listeners"} & overrides.keys()
+        kept = {name: overrides.pop(name) for name in taken}
+        registry = kept.setdefault("registry", Registry())
+        return cls(**load(file, registry=registry).arguments(**overrides), **kept)
 
     # -- life -------------------------------------------------------------
 
@@ -159,11 +179,12 @@ class CacheManager(StoredEntries):
 
     async def _assemble(self, stack: AsyncExitStack) -> None:
         """Open bottom up; the stack closes in the opposite order."""
-        transport = self._make("transport", self._given[1])
-        if isinstance(self._given[1], str):
-            stack.push_async_callback(transport.aclose)
-        store = self._make("store", self._given[0])
-        if isinstance(self._given[0], str):
+        parts = Parts(self._registry, self.settings)
+        transport, owned = parts.make_transport(self._given[1])
+        for each in owned:
+            stack.push_async_callback(each.aclose)
+        store, is_ours = parts.make("store", self._given[0])
+        if is_ours:
             await stack.enter_async_context(store)  # what is wrong with it shows at the start
         self._transport, self._store = transport, store
         self._guard_listener(transport)
@@ -179,7 +200,7 @@ class CacheManager(StoredEntries):
         stack.push_async_callback(self._close_engine)
         self._handler = CacheHandler(self._context, self._pool)
         if self.settings.start_server:
-            self._frontend = self._make("frontend", self._given[2], schemes=transport.schemes)
+            self._frontend, _ = parts.make("frontend", self._given[2], schemes=transport.schemes)
             self._base_url = await stack.enter_async_context(self._frontend.serve(self._handler))
 
     async def _close_engine(self) -> None:
@@ -187,14 +208,6 @@ class CacheManager(StoredEntries):
         assert self._context is not None
         await self._pool.aclose()
         self._context.closing = True
-
-    def _make(self, kind: Any, given: Any, **more: Any) -> Any:
-        """Return what was given, or make it by its plug-in's name."""
-        if not isinstance(given, str):
-            return given
-        cls = self._registry.get(kind, given)
-        maker: Callable[..., Any] | None = getattr(cls, "from_settings", None)
-        return cls() if maker is None else maker(self.settings, **more)
 
     def _guard_listener(self, transport: Transport) -> None:
         """Keep the transport from asking our own listener, unless its sockets are not its own."""

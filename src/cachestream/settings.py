@@ -244,6 +244,9 @@ class Settings(StreamSettings):
     client_key: Path | None = _setting(None, "key of the client certificate", secret=True)
     verify_tls: bool = _setting(True, "check certificates of TLS origins")
     proxy: str | None = _setting(None, "HTTP proxy for all upstream requests", secret=True)
+    schemes: Mapping[str, str] = _setting(
+        attrs.Factory(dict), "which transport serves URLs of a scheme that several claim"
+    )
     trust_env: bool = _setting(False, "take proxies and netrc from the environment")
     user_agent: str | None = _setting(None, "User-Agent sent to origins")
 
