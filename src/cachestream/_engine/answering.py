@@ -6,6 +6,7 @@ Both routes of a frontend, the one that never waits and the one that may, go thr
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,12 @@ from cachestream.core.representation import Representation
 from cachestream.core.spans import Span
 from cachestream.core.urls import display, origin_of, source_of
 from cachestream.core.validators import Precondition, evaluate_preconditions, if_range_matches
-from cachestream.errors import CacheStreamError, InvalidURLError, RangeNotSatisfiableError
+from cachestream.errors import (
+    AccessDeniedError,
+    CacheStreamError,
+    InvalidURLError,
+    RangeNotSatisfiableError,
+)
 from cachestream.events import RequestAnswered
 
 from .context import EngineContext
@@ -35,13 +41,18 @@ __all__ = ["CacheHandler"]
 logger: Final = logging.getLogger("cachestream.engine")
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Admitted:
-    """A request that may be answered."""
+    """A request that may be answered.
+
+    Attributes:
+        since: When it began to wait, by the loop's clock; None if it is answered at once.
+    """
 
     source: str
     spec: RangeSpec | None
     head: RequestHead
+    since: float | None = None
 
 
 class CacheHandler(Handler):
@@ -81,10 +92,12 @@ class CacheHandler(Handler):
 
     async def answer(self, head: RequestHead) -> Answer:
         """Answer, waiting for the origin if need be."""
-        self.context.counters.requests += 1
+        counters = self.context.counters
+        counters.requests += 1
         admitted = self._admit(head)
         if isinstance(admitted, Answer):
             return admitted
+        admitted.since = asyncio.get_running_loop().time()
         try:
             if not await self._allowed(admitted.source):
                 return self._denied(head, _NOT_ALLOWED)
@@ -95,6 +108,12 @@ class CacheHandler(Handler):
                 self.pool.release_resource(resource)
         except CacheStreamError as error:
             return self._failure(head, error)
+        except asyncio.CancelledError:
+            counters.abandoned += 1
+            raise
+        except Exception:
+            counters.failed += 1
+            raise
 
     # -- who may come in --------------------------------------------------
 
@@ -103,6 +122,7 @@ class CacheHandler(Handler):
         if denial is not None:
             return self._denied(head, denial)
         if head.method not in ("GET", "HEAD"):
+            self.context.counters.denied += 1
             return status_answer(405, "only GET and HEAD are answered here", ("Allow", "GET, HEAD"))
         try:
             source = source_of(
@@ -151,10 +171,10 @@ class CacheHandler(Handler):
             return None
         early = self._precondition(admitted, representation)
         if early is not None:
-            return early
+            return self._count_early(early, Outcome.HIT, admitted)
         spec = self._effective_range(admitted, representation)
         if admitted.head.method == "HEAD":
-            return self._head_answer(resource, representation, Outcome.HIT)
+            return self._head_answer(resource, representation, admitted, Outcome.HIT)
         reader = resource.obtain_nowait(spec)
         if reader is None:
             return None
@@ -170,7 +190,9 @@ class CacheHandler(Handler):
         if admitted.head.method == "HEAD":
             representation = await resource.head()
             early = self._precondition(admitted, representation)
-            return early or self._head_answer(resource, representation, outcome)
+            if early is not None:
+                return self._count_early(early, outcome, admitted)
+            return self._head_answer(resource, representation, admitted, outcome)
         spec = admitted.spec
         if resource.held is not None and resource.representation is not None:
             spec = self._effective_range(admitted, resource.representation)
@@ -180,7 +202,7 @@ class CacheHandler(Handler):
         early = self._precondition(admitted, reader.entry.representation)
         if early is not None:
             reader.close()
-            return early
+            return self._count_early(early, outcome, admitted)
         return self._body_answer(reader.resource, reader, admitted, spec, outcome)
 
     async def _obtain(
@@ -244,11 +266,15 @@ class CacheHandler(Handler):
         return admitted.spec if holds else None
 
     def _head_answer(
-        self, resource: Resource, representation: Representation, outcome: Outcome
+        self,
+        resource: Resource,
+        representation: Representation,
+        admitted: _Admitted,
+        outcome: Outcome,
     ) -> Answer:
         head = self._heads.make(resource, representation, 200)
         extra = self._heads.own_fields(resource, representation, outcome)
-        self._note(resource, 200, outcome)
+        self._note(resource, 200, outcome, admitted)
         return Answer(head, extra, representation.complete_length, EMPTY)
 
     def _body_answer(
@@ -272,24 +298,43 @@ class CacheHandler(Handler):
         if partial:
             extra = (("Content-Range", content_range(span, length)), *extra)
         extra = (*extra, *cors_fields(admitted.head.fields, self._access))
-        if outcome is Outcome.HIT:
-            self.context.counters.hits += 1
-        self._note(resource, status, outcome)
+        self._note(resource, status, outcome, admitted)
         return Answer(head, extra, None if length is None else len(span), reader)
 
-    def _note(self, resource: Resource, status: int, outcome: Outcome) -> None:
+    def _note(self, resource: Resource, status: int, outcome: Outcome, admitted: _Admitted) -> None:
+        self._count(outcome, admitted)
         if self.context.listeners:
             self.context.emit(RequestAnswered(resource.source, status, outcome.value))
+
+    def _count(self, outcome: Outcome, admitted: _Admitted) -> None:
+        """Count an answer, and how long its client waited unless it was there at once."""
+        counters = self.context.counters
+        counters.count(outcome)
+        if admitted.since is not None:
+            waited = asyncio.get_running_loop().time() - admitted.since
+            counters.waits[outcome].observe(waited)
+
+    def _count_early(self, answer: Answer, outcome: Outcome, admitted: _Admitted) -> Answer:
+        self._count(outcome, admitted)
+        return answer
 
     # -- failures ---------------------------------------------------------
 
     def _denied(self, head: RequestHead, denial: Denial) -> Answer:
+        self.context.counters.denied += 1
         logger.info("denied %s: %s", display(head.target), denial.detail)
         return status_answer(denial.status, denial.detail)
 
     def _failure(self, head: RequestHead, error: CacheStreamError) -> Answer:
         logger.info("%s %s failed: %s", head.method, display(head.target), error)
-        return error_answer(error)
+        answer, counters = error_answer(error), self.context.counters
+        if answer.head.status >= 500:
+            counters.failed += 1
+        elif isinstance(error, InvalidURLError | AccessDeniedError):
+            counters.denied += 1
+        else:
+            counters.refused += 1
+        return answer
 
 
 _NOT_ALLOWED: Final = Denial(

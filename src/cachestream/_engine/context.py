@@ -13,26 +13,65 @@ import attrs
 
 from cachestream.abc import Key, Store, Transport
 from cachestream.core.access import UpstreamPolicy
+from cachestream.core.decisions import Outcome
+from cachestream.core.histogram import Histogram
 from cachestream.core.urls import default_key, display, origin_of
 from cachestream.errors import ClosedError
 from cachestream.events import Event, Listener
 from cachestream.settings import Settings
+
+from .naming import Names
 
 __all__ = ["Counters", "EngineContext"]
 
 logger: Final = logging.getLogger("cachestream.engine")
 
 
+WAIT_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Buckets for waiting requests, in seconds: from a store near by to `request_timeout`."""
+
+_COUNTED: Final = {
+    Outcome.HIT: "hits",
+    Outcome.MISS: "misses",
+    Outcome.PARTIAL: "partial_hits",
+    Outcome.STALE: "stale_hits",
+    Outcome.BYPASS: "bypasses",
+}
+
+
 @attrs.define(eq=False)
 class Counters:
-    """Numbers since the start, for `statistics()`."""
+    """Numbers since the start, for `cachestream.core.status.Statistics`.
+
+    Attributes:
+        waits: How long requests waited for their head, in seconds; see `CacheHandler.answer`.
+    """
 
     requests: int = 0
     hits: int = 0
+    misses: int = 0
+    partial_hits: int = 0
+    stale_hits: int = 0
+    bypasses: int = 0
+    denied: int = 0
+    refused: int = 0
+    failed: int = 0
+    abandoned: int = 0
     bytes_from_store: int = 0
     bytes_from_origin: int = 0
     origin_requests: int = 0
     origin_failures: int = 0
+    waits: dict[Outcome, Histogram] = attrs.field(
+        factory=lambda: {outcome: Histogram(WAIT_BOUNDS) for outcome in _COUNTED}
+    )
+
+    def count(self, outcome: Outcome) -> None:
+        """Count one answered request."""
+        if outcome is Outcome.HIT:  # a hit is too cheap to be looked up by a name
+            self.hits += 1
+        else:
+            name = _COUNTED[outcome]
+            setattr(self, name, getattr(self, name) + 1)
 
 
 @attrs.define(eq=False)
@@ -46,6 +85,7 @@ class EngineContext:
         clock: Wall-clock seconds since the epoch.
         chance: Randomness, for jitter.
         listeners: Called with each event.
+        names: Keys and ways to renew URLs that the program gave single sources.
         named_origins: Origins the program named; they may be asked, and get credentials.
         background: Runs a coroutine as a task that somebody owns.
         upstream_policy: Which hosts any client may name, as the settings say.
@@ -59,6 +99,7 @@ class EngineContext:
     chance: random.Random = attrs.field(factory=random.Random)
     listeners: Sequence[Listener] = ()
     key_of: Callable[[str], str] = default_key
+    names: Names = attrs.field(factory=Names)
     counters: Counters = attrs.field(factory=Counters)
     named_origins: set[str] = attrs.field(factory=set)
     closing: bool = False
@@ -70,7 +111,8 @@ class EngineContext:
 
     def key(self, source: str) -> Key:
         """Return the cache key of a source URL."""
-        return Key((self.settings.key or self.key_of)(source))
+        named = self.names.key_of(source)
+        return Key((self.settings.key or self.key_of)(source)) if named is None else named
 
     def name_origin(self, source: str) -> None:
         """Note that the program itself named this source's origin."""
