@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import ClassVar, Final, Literal, NewType, Protocol, Self, TypeAlias
@@ -23,8 +23,10 @@ from typing import ClassVar, Final, Literal, NewType, Protocol, Self, TypeAlias
 import attrs
 
 from cachestream.core.fields import Fields
+from cachestream.core.histogram import Distribution
 from cachestream.core.representation import Representation
 from cachestream.core.spans import Span, SpanSet
+from cachestream.core.status import Failure, Readiness, ResourceStatus, Statistics
 
 __all__ = [
     "API_VERSION",
@@ -41,6 +43,7 @@ __all__ = [
     "Frontend",
     "Grant",
     "Handler",
+    "Inspector",
     "Key",
     "KeyFunction",
     "Lease",
@@ -280,17 +283,23 @@ class EntryRecord:
 
 @attrs.frozen(kw_only=True)
 class StoreUsage:
-    """How full a store is.
+    """How full a store is, and what it had to do for that since it was opened.
 
     Attributes:
         entries: Number of published entries.
         allocated_bytes: Room all entries take, unpublished ones included.
         limit_bytes: The store's limit, None for none.
+        evicted_entries: Entries given up to make room.
+        evicted_bytes: Room that gave.
+        failed_commits: How often written bytes could not be committed.
     """
 
     entries: int
     allocated_bytes: int
     limit_bytes: int | None = None
+    evicted_entries: int = 0
+    evicted_bytes: int = 0
+    failed_commits: int = 0
 
 
 @attrs.frozen
@@ -683,6 +692,54 @@ class Frontend(ABC):
         Returns:
             True if a new listener was needed.
         """
+
+
+# ---------------------------------------------------------------------------
+# Inspector: what can be seen of a running cache
+# ---------------------------------------------------------------------------
+
+
+class Inspector(ABC):
+    """Shows a running cache, and changes nothing of it.
+
+    Metrics, health checks and whatever shows a cache to a person read it, and it alone. What
+    it returns is frozen and as of now. It may be asked at any time: before the start and
+    after the end there are no live resources, and the numbers are those there were last.
+    No secret can be seen in it: URLs are masked, and so are settings that are secret.
+    Only what the store has to be asked for is awaited; that has a limit of its own.
+    """
+
+    @abstractmethod
+    def statistics(self) -> Statistics:
+        """Return the numbers so far, and how much is open."""
+
+    @abstractmethod
+    def waits(self) -> Mapping[str, Distribution]:
+        """Return how long requests waited for their head, in seconds, by outcome.
+
+        The outcomes are ``hit``, ``miss`` and so on. A request that is answered from memory at
+        once does not wait, and is not counted.
+        """
+
+    @abstractmethod
+    def resources(self) -> tuple[ResourceStatus, ...]:
+        """Return the live resources, in the order they came to life."""
+
+    @abstractmethod
+    def failures(self) -> tuple[Failure, ...]:
+        """Return the last failures of downloads and of the store, newest first; a bounded few."""
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, object]:
+        """Return the settings by name, as values that JSON has; secrets are masked."""
+
+    @abstractmethod
+    async def usage(self) -> StoreUsage | None:
+        """Return how full the store is, None if it is not open or does not say in time."""
+
+    @abstractmethod
+    async def readiness(self) -> Readiness:
+        """Tell whether requests can be served: the store takes bytes, the server listens."""
 
 
 # ---------------------------------------------------------------------------

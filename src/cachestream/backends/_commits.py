@@ -36,11 +36,15 @@ class Committer:
 
     Args:
         delay: How long a mark waits for others, in seconds.
+
+    Attributes:
+        failed: How many rounds failed.
     """
 
     def __init__(self, host: Host, delay: float) -> None:
         self._host = host
         self._delay = delay
+        self.failed = 0
         self._dirty: set[Shared] = set()
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -140,6 +144,7 @@ class Committer:
                 shared.changes_committed(changes, hidden=changes.entry_id in hidden)
             self._host.room.settle(totals)
         else:
+            self.failed += 1
             # They stay marked, but nothing is tried again before there is something new:
             # a full disk is not helped by asking it forty times a second.
             for shared, changes in batch:

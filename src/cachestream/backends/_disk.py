@@ -155,6 +155,9 @@ class DiskStore(Store):
             entries=host.room.entries,
             allocated_bytes=host.room.allocated,
             limit_bytes=self._options.max_size,
+            evicted_entries=host.room.evicted_entries,
+            evicted_bytes=host.room.evicted_bytes,
+            failed_commits=host.committer.failed,
         )
 
     # -- entries ---------------------------------------------------------

@@ -66,6 +66,7 @@ class MemoryStore(Store):
         self._epoch = self.medium.epoch
         self._closed = False
         self._handles: set[_MemoryEntry] = set()
+        self._evicted_entries = self._evicted_bytes = 0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -162,6 +163,8 @@ class MemoryStore(Store):
             entries=len(self.medium.cells),
             allocated_bytes=self.medium.allocated,
             limit_bytes=self._max_size,
+            evicted_entries=self._evicted_entries,
+            evicted_bytes=self._evicted_bytes,
         )
 
     async def aclose(self) -> None:
@@ -184,6 +187,8 @@ class MemoryStore(Store):
             for cell in self._oldest_first():
                 if cell.idle and not cell.pinned:
                     room += cell.allocated
+                    self._evicted_entries += 1
+                    self._evicted_bytes += cell.allocated
                     self.medium.remove(cell)
                 if room >= wanted:
                     return

@@ -95,6 +95,7 @@ class ObjectsStore(Store):
         self._touched: dict[str, float] = {}
         self._publishing = asyncio.Lock()
         self._loaded = False
+        self._evicted_entries = self._evicted_bytes = 0
         self.dead = False
 
     @classmethod
@@ -321,6 +322,8 @@ class ObjectsStore(Store):
             entries=len(self.catalog.known),
             allocated_bytes=self._allocated,
             limit_bytes=self._max_size,
+            evicted_entries=self._evicted_entries,
+            evicted_bytes=self._evicted_bytes,
         )
 
     async def aclose(self) -> None:
@@ -374,6 +377,8 @@ class ObjectsStore(Store):
             victims.append(record)
             missing -= record.room
             if missing <= 0:
+                self._evicted_entries += len(victims)
+                self._evicted_bytes += sum(victim.room for victim in victims)
                 self._drop(victims)
                 return
         raise StoreFullError(

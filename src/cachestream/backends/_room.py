@@ -46,6 +46,8 @@ class Room:
         self._base = Totals()
         self._pending = 0
         self._unchecked = _CHECK_FREE_AFTER
+        self.evicted_entries = 0
+        self.evicted_bytes = 0
 
     @property
     def allocated(self) -> int:
@@ -141,6 +143,8 @@ class Room:
                     freed += candidate.allocated
                     gone.append(candidate)
         if gone:
+            self.evicted_entries += len(gone)
+            self.evicted_bytes += freed
             self.expect(-freed)
             ids, rows = [one.entry_id for one in gone], [one.row for one in gone]
             self._host.remove_rows(ids, rows, expected=-freed)
