@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import ClassVar, Final, Literal, NewType, Protocol, Self, TypeAlias
@@ -48,6 +48,7 @@ __all__ = [
     "KeyFunction",
     "Lease",
     "Piece",
+    "RefreshFunction",
     "RequestHead",
     "Sink",
     "SpanWriter",
@@ -74,6 +75,26 @@ class KeyFunction(Protocol):
 
     def __call__(self, source: str) -> Key:
         """Return the key; two URLs with one key share one resource."""
+        ...
+
+
+class RefreshFunction(Protocol):
+    """Renews the URL of one source; given where the source is named.
+
+    An asynchronous function is awaited on the event loop. Any other one is called in a thread
+    of its own, so that it may block; it should have a time limit.
+    """
+
+    def __call__(self, source: str, status: int, /) -> Awaitable[str | None] | str | None:
+        """Return a new URL after the origin refused the last one with ``status``, or None.
+
+        Asked at 401, 403 and 410, before `Transport.refresh` is. What it raises is logged, and
+        the refusal stands; a `TransportError` is tried again like any failure of the network.
+
+        Args:
+            source: The URL that the resource was first named by.
+            status: What the origin said to the newest one.
+        """
         ...
 
 

@@ -30,7 +30,7 @@ import attrs
 from cachestream import manager as _manager
 from cachestream import stream as _stream
 from cachestream._engine import file as _file
-from cachestream.abc import EntryRecord, Frontend, Key, Store, StoreUsage
+from cachestream.abc import EntryRecord, Frontend, Key, RefreshFunction, Store, StoreUsage
 from cachestream.bridge import Bridge
 from cachestream.config import Plugin, load
 from cachestream.core.fields import Fields
@@ -220,12 +220,21 @@ class CacheManager:
     # -- URLs and streams -------------------------------------------------
 
     def get_cache_url(
-        self, source: str, *, file: str | Path | None = None, timeout: float | None = None
+        self,
+        source: str,
+        *,
+        key: str | None = None,
+        refresh: RefreshFunction | None = None,
+        file: str | Path | None = None,
+        timeout: float | None = None,
     ) -> str:
         """Return the local URL of ``source``; nothing is fetched before somebody asks for it.
 
         Args:
             source: The source URL; a local URL gives itself.
+            key: Its cache key instead of one made of the URL; two URLs with one key are one
+                resource, and the newest is asked. It is remembered until the manager closes.
+            refresh: Called when the origin refuses the URL (401, 403, 410); returns a new one.
             file: Where its data shall be kept.
             timeout: Seconds to wait at most.
 
@@ -233,12 +242,17 @@ class CacheManager:
             InvalidURLError: If it is no URL that can be fetched.
             ServerUnavailableError: If there is no local server.
         """
-        return self._bridge.ask(lambda: self._manager.get_cache_url(source, file=file), timeout)
+        return self._bridge.ask(
+            lambda: self._manager.get_cache_url(source, key=key, refresh=refresh, file=file),
+            timeout,
+        )
 
     def create_stream(
         self,
         source: str,
         *,
+        key: str | None = None,
+        refresh: RefreshFunction | None = None,
         file: str | Path | None = None,
         settings: StreamSettings | None = None,
         timeout: float | None = None,
@@ -248,6 +262,10 @@ class CacheManager:
 
         Args:
             source: The source URL or its local URL.
+            key: Its cache key instead of one made of the URL; two URLs with one key are one
+                resource, and the newest is asked. It is remembered until the manager closes.
+            refresh: Called when the origin refuses the URL (401, 403, 410); returns a new one.
+                It runs in a thread of its own, so it may block.
             file: Where its data shall be kept.
             settings: Settings for this stream instead of the manager's.
             timeout: Seconds to wait at most.
@@ -258,7 +276,9 @@ class CacheManager:
             ConfigurationError: If a setting is wrong, or data is already kept elsewhere.
         """
         made = self._bridge.ask(
-            lambda: self._manager.create_stream(source, file=file, settings=settings, **changes),
+            lambda: self._manager.create_stream(
+                source, key=key, refresh=refresh, file=file, settings=settings, **changes
+            ),
             timeout,
             undo=_release,
         )
@@ -269,6 +289,8 @@ class CacheManager:
         source: str,
         *,
         bytes: int | None = None,
+        key: str | None = None,
+        refresh: RefreshFunction | None = None,
         file: str | Path | None = None,
         timeout: float | None = None,
     ) -> Path | None:
@@ -277,6 +299,8 @@ class CacheManager:
         Args:
             source: The source URL.
             bytes: Only so many from the start; None for all.
+            key: See `create_stream`.
+            refresh: See `create_stream`.
             file: Where its data shall be kept.
             timeout: Seconds to wait at most.
 
@@ -284,7 +308,10 @@ class CacheManager:
             CacheStreamError: If it cannot be had.
         """
         return self._bridge.call(
-            lambda: self._manager.pre_cache_url(source, bytes=bytes, file=file), timeout
+            lambda: self._manager.pre_cache_url(
+                source, bytes=bytes, key=key, refresh=refresh, file=file
+            ),
+            timeout,
         )
 
     def get_existing_stream(self, url: str, *, timeout: float | None = None) -> CacheStream | None:
@@ -293,12 +320,20 @@ class CacheManager:
         return None if found is None else CacheStream(self._bridge, found)
 
     def open(
-        self, source: str, *, buffer_size: int = BUFFER_SIZE, timeout: float | None = None
+        self,
+        source: str,
+        *,
+        key: str | None = None,
+        refresh: RefreshFunction | None = None,
+        buffer_size: int = BUFFER_SIZE,
+        timeout: float | None = None,
     ) -> CacheFile:
         """Open a resource as a binary file; nothing is fetched before the first read.
 
         Args:
             source: The source URL or its local URL.
+            key: See `create_stream`.
+            refresh: See `create_stream`.
             buffer_size: Bytes to read at a time at most.
             timeout: Seconds that this and each single read of the file may take.
 
@@ -306,7 +341,9 @@ class CacheManager:
             InvalidURLError: If it is no URL that can be fetched.
         """
         opened = self._bridge.call(
-            lambda: self._manager.open_file(source), timeout, undo=_file.CacheFile.aclose
+            lambda: self._manager.open_file(source, key=key, refresh=refresh),
+            timeout,
+            undo=_file.CacheFile.aclose,
         )
         return CacheFile(_RawFile(self._bridge, opened, timeout), buffer_size)
 
@@ -617,7 +654,7 @@ class CacheFile(io.BufferedReader):
     """A resource as a binary file, for whatever library reads one; close it (``with`` does).
 
     Several threads may use it, each call at a time. After an error the position is somewhere
-    in what was asked for: `seek` before reading on. Its ``name`` is the URL without its query.
+    in what was asked for: ``seek`` before reading on. Its ``name`` is the URL without its query.
     """
 
     def __init__(self, raw: _RawFile, buffer_size: int) -> None:

@@ -8,7 +8,7 @@ import ipaddress
 import logging
 import os
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,15 @@ from cachestream._engine.context import EngineContext
 from cachestream._engine.file import CacheFile
 from cachestream._engine.pool import ResourcePool
 from cachestream._engine.resource import Resource
-from cachestream.abc import Frontend, Handler, Key, Store, StoreUsage, Transport
+from cachestream.abc import (
+    Frontend,
+    Handler,
+    Key,
+    RefreshFunction,
+    Store,
+    StoreUsage,
+    Transport,
+)
 from cachestream.config import Parts, Plugin, load
 from cachestream.core.urls import normalize
 from cachestream.errors import (
@@ -290,11 +298,21 @@ class CacheManager(StoredEntries):
 
     # -- URLs and streams -------------------------------------------------
 
-    def get_cache_url(self, source: str, *, file: str | Path | None = None) -> str:
+    def get_cache_url(
+        self,
+        source: str,
+        *,
+        key: str | None = None,
+        refresh: RefreshFunction | None = None,
+        file: str | Path | None = None,
+    ) -> str:
         """Return the local URL of ``source``; nothing is fetched before somebody asks for it.
 
         Args:
             source: The source URL; a local URL gives itself.
+            key: Its cache key instead of one made of the URL; two URLs with one key are one
+                resource, and the newest is asked. It is remembered until the manager closes.
+            refresh: Called when the origin refuses the URL (401, 403, 410); returns a new one.
             file: Where its data shall be kept.
 
         Raises:
@@ -308,8 +326,7 @@ class CacheManager(StoredEntries):
                 url=source,
                 hint="Start the manager with start_server=True, or read through create_stream().",
             )
-        source = self._source(source)
-        context.name_origin(source)
+        source = self._named(source, key, refresh)
         if file is not None:
             self._files[context.key(source)] = str(file)
         return self._frontend.url_for(source)
@@ -318,6 +335,8 @@ class CacheManager(StoredEntries):
         self,
         source: str,
         *,
+        key: str | None = None,
+        refresh: RefreshFunction | None = None,
         file: str | Path | None = None,
         settings: StreamSettings | None = None,
         **changes: Any,
@@ -326,6 +345,9 @@ class CacheManager(StoredEntries):
 
         Args:
             source: The source URL or its local URL.
+            key: Its cache key instead of one made of the URL; two URLs with one key are one
+                resource, and the newest is asked. It is remembered until the manager closes.
+            refresh: Called when the origin refuses the URL (401, 403, 410); returns a new one.
             file: Where its data shall be kept.
             settings: Settings for this stream instead of the manager's.
             changes: Single settings to change.
@@ -334,9 +356,8 @@ class CacheManager(StoredEntries):
             InvalidURLError: If it is no URL that can be fetched.
             ConfigurationError: If a setting is wrong, or data is already kept elsewhere.
         """
-        context, pool = self._engine
-        source = self._source(source)
-        context.name_origin(source)
+        pool = self._engine[1]
+        source = self._named(source, key, refresh)
         chosen = self._chosen(settings, changes)
         resource = pool.retain(source, settings=chosen, file=None if file is None else str(file))
         try:
@@ -373,19 +394,27 @@ class CacheManager(StoredEntries):
             resource.file = str(file)
 
     async def pre_cache_url(
-        self, source: str, *, bytes: int | None = None, file: str | Path | None = None
+        self,
+        source: str,
+        *,
+        bytes: int | None = None,
+        key: str | None = None,
+        refresh: RefreshFunction | None = None,
+        file: str | Path | None = None,
     ) -> Path | None:
         """Fetch a resource ahead of its use; return its file if the store has files.
 
         Args:
             source: The source URL.
             bytes: Only so many from the start; None for all.
+            key: See `create_stream`.
+            refresh: See `create_stream`.
             file: Where its data shall be kept.
 
         Raises:
             CacheStreamError: If it cannot be had.
         """
-        stream = self.create_stream(source, file=file)
+        stream = self.create_stream(source, key=key, refresh=refresh, file=file)
         try:
             if bytes is None:
                 return await stream.download()
@@ -404,18 +433,22 @@ class CacheManager(StoredEntries):
         resource = self._engine[1].get(self._source(url))
         return None if resource is None else self._stream(resource)
 
-    def open(self, source: str) -> OpenFile:
+    def open(
+        self, source: str, *, key: str | None = None, refresh: RefreshFunction | None = None
+    ) -> OpenFile:
         """Open a resource as an asynchronous file: ``async with cache.open(url) as f``.
 
-        Nothing is fetched before the first read.
+        Nothing is fetched before the first read. For ``key`` and ``refresh`` see
+        `create_stream`.
         """
-        return OpenFile(self, source)
+        return OpenFile(lambda: self.open_file(source, key=key, refresh=refresh))
 
-    async def open_file(self, source: str) -> CacheFile:
+    async def open_file(
+        self, source: str, *, key: str | None = None, refresh: RefreshFunction | None = None
+    ) -> CacheFile:
         """Open a resource as an asynchronous file; the caller closes it."""
-        context, pool = self._engine
-        source = self._source(source)
-        context.name_origin(source)
+        pool = self._engine[1]
+        source = self._named(source, key, refresh)
         return CacheFile(pool, pool.retain(source))
 
     def create_stream_settings(self, **changes: Any) -> StreamSettings:
@@ -451,6 +484,15 @@ class CacheManager(StoredEntries):
                 url=url,
                 hint="These are served: " + ", ".join(sorted(schemes)),
             )
+        return source
+
+    def _named(self, url: str, key: str | None, refresh: RefreshFunction | None) -> str:
+        """Return the normalised source of a URL, and heed what the program says of it."""
+        context, pool = self._engine
+        source = self._source(url)
+        context.name_origin(source)
+        if key is not None or refresh is not None:
+            pool.name(source, key=key, refresh=refresh)
         return source
 
     def _stream(self, resource: Resource) -> CacheStream:
@@ -546,19 +588,15 @@ class CacheManager(StoredEntries):
 class OpenFile:
     """An asynchronous context manager that opens a `CacheFile`; it can be awaited too."""
 
-    def __init__(self, manager: CacheManager, source: str) -> None:
-        self._manager = manager
-        self._source = source
+    def __init__(self, opening: Callable[[], Coroutine[Any, Any, CacheFile]]) -> None:
+        self._opening = opening
         self._file: CacheFile | None = None
 
     def __await__(self) -> Generator[Any, None, CacheFile]:
-        return self._open().__await__()
-
-    async def _open(self) -> CacheFile:
-        return await self._manager.open_file(self._source)
+        return self._opening().__await__()
 
     async def __aenter__(self) -> CacheFile:
-        self._file = await self._open()
+        self._file = await self._opening()
         return self._file
 
     async def __aexit__(

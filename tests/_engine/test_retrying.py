@@ -12,6 +12,7 @@ from cachestream.errors import (
     UpstreamStatusError,
 )
 
+SOURCE = "https://origin.example/film.mp4"
 REQUEST = UpstreamRequest(url="https://origin.example/", source="https://origin.example/")
 LOST = TransportError("lost")
 
@@ -117,13 +118,15 @@ def test_a_refusal_may_renew_the_url_a_few_times(on_bench):
 
     async def check(bench, policy):
         bench.transport.renewed = "https://origin.example/renewed"
-        assert not await policy.renew(404)
-        assert [await policy.renew(status) for status in (401, 403, 410)] == [True] * 3
-        assert not await policy.renew(403)
+        assert not await policy.renew(404, "any")
+        resource = bench.pool.get(SOURCE)
+        for status in (401, 403, 410):
+            assert await policy.renew(status, resource.url)
+        assert not await policy.renew(403, bench.pool.get(SOURCE).url)
         assert bench.transport.refreshed == [401, 403, 410]
-        assert bench.pool.get("https://origin.example/film.mp4").url.endswith("/renewed")
+        assert resource.url.endswith("/renewed")
         policy.progressed()
-        assert await policy.renew(403)
+        assert await policy.renew(403, resource.url)
 
     with_policy(on_bench, check)
 
@@ -132,7 +135,7 @@ def test_a_transport_that_cannot_renew_leaves_the_refusal(on_bench):
     """Without another URL the refusal stands."""
 
     async def check(bench, policy):
-        assert not await policy.renew(403)
+        assert not await policy.renew(403, bench.pool.get(SOURCE).url)
 
     with_policy(on_bench, check)
 

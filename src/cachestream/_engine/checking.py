@@ -42,9 +42,13 @@ async def fetch_head(resource: Resource) -> Representation:
         raise NotStoredError("offline, and nothing is known of it", url=resource.source)
     retries = RetryPolicy(resource)
     while True:
+        asked = resource.url
         try:
             return await _fetch_head(resource)
         except TransportError as error:
+            refused = error.status if isinstance(error, UpstreamStatusError) else 0
+            if await retries.renew(refused, asked):
+                continue
             if not _may_pass(error):
                 raise
             resource.context.counters.origin_failures += 1
@@ -88,7 +92,12 @@ async def validate(resource: Resource, known: Representation) -> tuple[bool, Rep
         conditions.append(("If-None-Match", tag))
     elif modified is not None:
         conditions.append(("If-Modified-Since", modified))
-    status, found = await _ask(resource, "GET", Fields.of(*conditions))
+    retries = RetryPolicy(resource)
+    while True:
+        asked = resource.url
+        status, found = await _ask(resource, "GET", Fields.of(*conditions))
+        if found is not None or not await retries.renew(status, asked):
+            break
     if status == 304:
         return True, known if found is None else _freshened(known, found)
     if status == 416 and known.complete_length == 0:

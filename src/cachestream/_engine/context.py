@@ -22,6 +22,8 @@ from cachestream.settings import Settings
 
 from .naming import Names
 
+from .naming import Names
+
 __all__ = ["Counters", "EngineContext"]
 
 logger: Final = logging.getLogger("cachestream.engine")
@@ -86,6 +88,7 @@ class EngineContext:
         chance: Randomness, for jitter.
         listeners: Called with each event.
         names: Keys and ways to renew URLs that the program gave single sources.
+        names: Keys and ways to renew URLs that the program gave single sources.
         named_origins: Origins the program named; they may be asked, and get credentials.
         background: Runs a coroutine as a task that somebody owns.
         upstream_policy: Which hosts any client may name, as the settings say.
@@ -100,6 +103,7 @@ class EngineContext:
     listeners: Sequence[Listener] = ()
     key_of: Callable[[str], str] = default_key
     names: Names = attrs.field(factory=Names)
+    names: Names = attrs.field(factory=Names)
     counters: Counters = attrs.field(factory=Counters)
     named_origins: set[str] = attrs.field(factory=set)
     closing: bool = False
@@ -112,7 +116,8 @@ class EngineContext:
     def key(self, source: str) -> Key:
         """Return the cache key of a source URL."""
         named = self.names.key_of(source)
-        return Key((self.settings.key or self.key_of)(source)) if named is None else named
+        named = self.names.key_of(source)
+        return Key((self.settings.key or self.key_of)(source)) if named is None else named if named is None else named
 
     def name_origin(self, source: str) -> None:
         """Note that the program itself named this source's origin."""

@@ -76,6 +76,7 @@ class Download:
         self.task: asyncio.Task[None] | None = None
         self._held = None if held is None else held.retain()
         self._suffix = suffix
+        self._url = resource.url
         self._whole = False
         self._writer: SpanWriter | None = None
         self._old_writers: list[SpanWriter] = []
@@ -144,11 +145,11 @@ class Download:
 
     async def _attempt(self) -> None:
         resource, context = self.resource, self.resource.context
-        asked = self._ask()
+        asked, self._url = self._ask(), resource.url
         response = await exchange(
             context,
             resource.source,
-            resource.url,
+            self._url,
             asked.fields,
             attempt=self._retries.failures,
             secure_only=not resource.settings.allow_insecure_redirects,
@@ -390,11 +391,11 @@ class Download:
 
     async def _refused(self, status: int, response: UpstreamResponse) -> None:
         """The origin says no: renew the URL if somebody can, else remember the refusal."""
-        if await self._retries.renew(status):
+        if await self._retries.renew(status, self._url):
             return
         error = await status_error(self.resource, status, response)
         self.resource.scheduler.remember_refusal(error)
-        raise error
+        raise error from self._retries.renewal_error
 
     async def _after_failure(self, error: TransportError) -> None:
         """Wait before the next attempt, or raise when there is no point in one.

@@ -9,15 +9,16 @@ from typing import Final
 
 import attrs
 
-from cachestream.abc import Key
+from cachestream.abc import Key, RefreshFunction
 from cachestream.core.fields import Fields
 from cachestream.core.ranges import RangeSpec
 from cachestream.core.urls import normalize
-from cachestream.errors import CacheStreamError, ClosedError
+from cachestream.errors import CacheStreamError, ClosedError, ConfigurationError
 from cachestream.events import StreamCreated, StreamDisposed
 from cachestream.settings import StreamSettings
 
 from .context import EngineContext
+from .naming import check_key
 from .reader import Reader
 from .resource import NotSharedError, Resource
 
@@ -63,6 +64,30 @@ class ResourcePool:
     def get(self, source: str) -> Resource | None:
         """Return the live resource of ``source``, or None."""
         return self.resources.get(self.context.key(normalize(source)))
+
+    def name(self, source: str, *, key: str | None, refresh: RefreshFunction | None) -> None:
+        """Note what the program says of one source; a live resource heeds it from now on.
+
+        Raises:
+            ConfigurationError: If the key cannot be, or the source is in use under another.
+        """
+        names = self.context.names
+        before = self.context.key(source)
+        wanted = before if key is None else check_key(key)
+        live = self.resources.get(before)
+        if wanted != before and live is not None and live.source == source:
+            raise ConfigurationError(
+                f"this source is already in use under another key than {key!r}",
+                url=source,
+                hint="Give the key when the source is first named.",
+            )
+        resource = self.resources.get(wanted)
+        in_use = () if resource is None else (resource.source,)
+        news = names.note(source, wanted, refresh, in_use)
+        if resource is not None:
+            resource.refresh = refresh or resource.refresh
+            if news and resource.url != source:
+                resource.use_url(source)
 
     def retain(
         self,
@@ -146,6 +171,7 @@ class ResourcePool:
         except NotSharedError:
             twin = self._make(resource.source, resource.key, resource.settings, None, private=True)
             twin.forwarded = forwarded or resource.forwarded
+            twin.url = resource.url
             self.private.add(twin)
             self.retain_resource(twin)
             try:

@@ -94,7 +94,10 @@ class Resource:
         self.pool = pool
         self.key = key
         self.source = source
-        self.url = source
+        named = context.names.of(key)
+        self.url = source if named is None else named.url
+        self.refresh = None if named is None else named.refresh
+        self.renewing = asyncio.Lock()
         self.settings = settings
         self.file = file
         self.private = private
@@ -314,6 +317,14 @@ class Resource:
         finally:
             self.scheduler.probed(probe)  # its reader comes in this very step
             self.pool.release_resource(self)
+
+    def use_url(self, url: str) -> None:
+        """Ask this URL from now on; what earlier ones were refused with is forgotten."""
+        self.url = url
+        self.scheduler.remember_refusal(None)
+        named = self.context.names.of(self.key)
+        if named is not None:
+            named.url = url
 
     # -- called by readers ------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from cachestream.abc import Buffer, UpstreamResponse
@@ -15,10 +16,14 @@ from cachestream.errors import (
 )
 from cachestream.settings import KIB
 
+from .renewing import renew_url
+
 if TYPE_CHECKING:
     from .resource import Resource
 
 __all__ = ["QUICK_TRIES", "RetryPolicy", "status_error"]
+
+logger: Final = logging.getLogger("cachestream.engine")
 
 QUICK_TRIES: Final = 3
 """After so many failures a client that has no answer yet is told, instead of kept waiting."""
@@ -44,6 +49,7 @@ class RetryPolicy:
         self._since = 0.0
         self._refreshes = 0
         self.failures = 0
+        self.renewal_error: Exception | None = None
 
     def progressed(self) -> None:
         """Begin to count anew: bytes have come."""
@@ -76,17 +82,25 @@ class RetryPolicy:
             return None
         return None if now - self._since + pause > settings.request_timeout else pause
 
-    async def renew(self, status: int) -> bool:
-        """Ask the transport for a new URL after a refusal; True if there is one now."""
+    async def renew(self, status: int, asked: str) -> bool:
+        """Get another URL after ``asked`` was refused; True if there is one now.
+
+        An error of the program's function is logged and kept: the refusal is its consequence.
+
+        Raises:
+            TransportError: If asking for one failed; that may pass.
+        """
         if status not in RENEWABLE or self._refreshes >= REFRESHES:
             return False
         self._refreshes += 1
-        resource = self._resource
-        renewed = await resource.context.transport.refresh(resource.source, status)
-        if renewed is None:
+        try:
+            return await renew_url(self._resource, status, asked)
+        except TransportError:
+            raise
+        except Exception as error:
+            logger.warning("the URL of %s was not renewed: %s", self._resource.shown, error)
+            self.renewal_error = error
             return False
-        resource.url = renewed
-        return True
 
 
 async def status_error(
