@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cachestream.testing.origin import Origin, OriginThread, pattern
     from cachestream.testing.simulation import SimLoop, SimOrigin, SimTransport, simulate
     from cachestream.testing.stores import StoreContract
+    from cachestream.testing.swift import SwiftServer
     from cachestream.testing.transports import TransportContract
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "SimOrigin",
     "SimTransport",
     "StoreContract",
+    "SwiftServer",
     "TransportContract",
     "pattern",
     "simulate",
@@ -44,6 +46,7 @@ _HOMES: Final = {
     "SimOrigin": "simulation",
     "SimTransport": "simulation",
     "StoreContract": "stores",
+    "SwiftServer": "swift",
     "TransportContract": "transports",
     "pattern": "origin",
     "simulate": "simulation",
