@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import ClassVar, Final, Literal, NewType, Protocol, Self, TypeAlias
@@ -44,6 +44,7 @@ __all__ = [
     "Grant",
     "Handler",
     "Inspector",
+    "HeldContent",
     "Key",
     "KeyFunction",
     "Lease",
@@ -103,6 +104,32 @@ class RefreshFunction(Protocol):
 # ---------------------------------------------------------------------------
 
 
+class HeldContent(Protocol):
+    """What is held of a resource already, for a transport that asks several places for it.
+
+    The engine gives it with a request whose answer will be joined to those bytes. A transport
+    that goes to another place than before compares some of them first; one that knows a
+    single place for each URL has no use for it.
+    """
+
+    @property
+    def representation(self) -> Representation:
+        """Which version the bytes are of, by the fields of whoever sent it first."""
+        ...
+
+    async def samples(self, count: int, size: int) -> Sequence[tuple[Span, Buffer]]:
+        """Return up to ``count`` spans at random, each of at most ``size`` bytes, and their bytes.
+
+        None of them is empty, and no two overlap. There are fewer, or none, where less is
+        held or cannot be read now; this never raises for that.
+        """
+        ...
+
+    def differs(self, url: str, span: Span) -> None:
+        """Note that ``url`` has other bytes in ``span``, so that listeners are told."""
+        ...
+
+
 @attrs.frozen(kw_only=True)
 class UpstreamRequest:
     """One request to an origin, complete but for what `Transport.prepare` adds.
@@ -114,6 +141,7 @@ class UpstreamRequest:
         fields: Fields to send, Range and If-Range included.
         attempt: How many exchanges for the same bytes failed before this one.
         hop: How many redirects led here; 0 for the first request.
+        held: The bytes that the answer's will be joined to; None if it begins anew.
     """
 
     url: str
@@ -122,6 +150,7 @@ class UpstreamRequest:
     fields: Fields = attrs.field(factory=Fields)
     attempt: int = 0
     hop: int = 0
+    held: HeldContent | None = attrs.field(default=None, eq=False, repr=False)
 
 
 class Sink(Protocol):
@@ -144,7 +173,7 @@ class UpstreamResponse(ABC):
     """An origin's answer: head at once, content while it arrives.
 
     It is an async context manager; leaving it releases the connection, whole or cut.
-    An author implements `__aiter__` or overrides `pour`; either is enough.
+    An author implements ``__aiter__`` or overrides `pour`; either is enough.
 
     Attributes:
         status: The status code, whatever it is.

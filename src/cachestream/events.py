@@ -18,6 +18,7 @@ __all__ = [
     "DownloadStarted",
     "Event",
     "Listener",
+    "MirrorRejected",
     "RepresentationChanged",
     "RequestAnswered",
     "ResourceCompleted",
@@ -73,6 +74,14 @@ class DownloadFailed(Event):
 
     error: Exception
     retry_in: float | None
+
+
+@attrs.frozen
+class MirrorRejected(Event):
+    """A place that should have the same bytes has others in ``span``; it is not asked again."""
+
+    url: str
+    span: Span
 
 
 @attrs.frozen

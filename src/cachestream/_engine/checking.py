@@ -19,9 +19,10 @@ from cachestream.errors import (
 
 from .exchange import exchange, fields_for
 from .retrying import RetryPolicy
+from .witness import Witness
 
 if TYPE_CHECKING:
-    from cachestream.abc import UpstreamResponse
+    from cachestream.abc import HeldContent, UpstreamResponse
 
     from .resource import Resource
 
@@ -92,10 +93,11 @@ async def validate(resource: Resource, known: Representation) -> tuple[bool, Rep
         conditions.append(("If-None-Match", tag))
     elif modified is not None:
         conditions.append(("If-Modified-Since", modified))
+    held = None if resource.held is None else Witness(resource.context, resource.held.entry)
     retries = RetryPolicy(resource)
     while True:
         asked = resource.url
-        status, found = await _ask(resource, "GET", Fields.of(*conditions))
+        status, found = await _ask(resource, "GET", Fields.of(*conditions), held=held)
         if found is not None or not await retries.renew(status, asked):
             break
     if status == 304:
@@ -114,7 +116,11 @@ async def validate(resource: Resource, known: Representation) -> tuple[bool, Rep
 
 
 async def _ask(
-    resource: Resource, method: Literal["GET", "HEAD"], more: Fields
+    resource: Resource,
+    method: Literal["GET", "HEAD"],
+    more: Fields,
+    *,
+    held: HeldContent | None = None,
 ) -> tuple[int, Representation | None]:
     """Send one request and judge its head; the content is not read."""
     fields = fields_for(resource.context, resource.source, resource.settings, resource.forwarded)
@@ -126,6 +132,7 @@ async def _ask(
         fields,
         method=method,
         secure_only=not resource.settings.allow_insecure_redirects,
+        held=held,
     )
     async with response:
         return response.status, _judged(resource, response, fields)

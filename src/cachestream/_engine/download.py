@@ -38,6 +38,7 @@ from cachestream.settings import MIB
 from .exchange import exchange, fields_for
 from .holding import HeldEntry
 from .retrying import QUICK_TRIES, RetryPolicy, status_error
+from .witness import Witness
 
 if TYPE_CHECKING:
     from .resource import Resource
@@ -153,6 +154,7 @@ class Download:
             asked.fields,
             attempt=self._retries.failures,
             secure_only=not resource.settings.allow_insecure_redirects,
+            held=self._witness(),
         )
         async with response:
             if self._cancelled:
@@ -172,6 +174,14 @@ class Download:
                 essential_only=not resource.settings.save_all_headers,
             )
             await self._act(asked, verdict, response)
+
+    def _witness(self) -> Witness | None:
+        """Return what is held, if the answer may be joined to it rather than begin anew."""
+        if self._held is None:
+            return None
+        known = self._held.entry.representation
+        joins = known.strong_validator is not None or self.resource.settings.trust_weak_validators
+        return Witness(self.resource.context, self._held.entry) if joins else None
 
     def _ask(self) -> Asked:
         """Decide what to ask for: a bounded range, a suffix, or all of it."""

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import attrs
 
-from cachestream.abc import UpstreamRequest, UpstreamResponse
+from cachestream.abc import HeldContent, UpstreamRequest, UpstreamResponse
 from cachestream.core.decisions import REDIRECTS
 from cachestream.core.fields import Fields
 from cachestream.core.urls import origin_of, resolve_location, same_origin
@@ -43,6 +43,7 @@ async def exchange(
     method: Literal["GET", "HEAD"] = "GET",
     attempt: int = 0,
     secure_only: bool = True,
+    held: HeldContent | None = None,
 ) -> UpstreamResponse:
     """Send one request and follow its redirects; the caller closes the response.
 
@@ -53,7 +54,9 @@ async def exchange(
         TransportError: If the network or the origin fails.
         AccessDeniedError: If an address on the way may not be asked.
     """
-    request = UpstreamRequest(url=url, source=source, method=method, fields=fields, attempt=attempt)
+    request = UpstreamRequest(
+        url=url, source=source, method=method, fields=fields, attempt=attempt, held=held
+    )
     for _ in range(MAX_REDIRECTS + 1):
         prepared = await context.transport.prepare(request)
         context.counters.origin_requests += 1
