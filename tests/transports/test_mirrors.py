@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from cachestream import CacheManager
 from cachestream.abc import UpstreamRequest
+from cachestream.config import Plugin, make_plugin
 from cachestream.core.fields import Fields
 from cachestream.errors import (
     ConnectError,
@@ -15,6 +16,7 @@ from cachestream.errors import (
     TransportError,
     UpstreamTimeoutError,
 )
+from cachestream.registry import Registry
 from cachestream.settings import Settings
 from cachestream.testing._raw_client import RawClient
 from cachestream.testing.origin import Origin, pattern
@@ -467,11 +469,14 @@ def test_mirrors_are_checked_when_they_are_named():
 
 
 @pytest.mark.asyncio
-async def test_it_can_be_made_of_settings(bench):
-    """The plug-in's name is enough for one that knows no mirrors; a program names them."""
-    made = MirrorsTransport.from_settings(Settings(), mirrors={bench.source: bench.urls[1:]})
+async def test_it_can_be_made_of_settings_and_options(bench):
+    """The plug-in's name is enough for one that knows no mirrors; options name them."""
+    folders = [origin.url("/") for origin in bench.origins]
+    plugin = Plugin("mirrors", mirrors={folders[0]: " ".join(folders[1:])}, cool_down="2s")
+    made = make_plugin(Registry("off"), "transport", plugin, Settings())
     bench.served[0].fail(503)
     assert (await get(made, bench.source))[0] == 200
+    assert bench.counts() == [1, 1, 0]
     await made.aclose()
     none = MirrorsTransport.from_settings(Settings())
     assert (await get(none, bench.source))[0] == 503
@@ -481,7 +486,7 @@ async def test_it_can_be_made_of_settings(bench):
 @pytest.mark.asyncio
 async def test_many_sources_are_not_remembered_for_ever(bench, monkeypatch):
     """Memory does not grow with the number of sources."""
-    monkeypatch.setattr("cachestream.transports._mirrors._MAX_SOURCES", 3)
+    monkeypatch.setattr("cachestream.transports._mirrors.MAX_SOURCES", 3)
     transport = MirrorsTransport(HttpTransport(), lambda source: [f"{source}?mirror"])
     for number in range(8):
         await get(transport, bench.origins[0].url(f"/missing-{number}"))
