@@ -27,6 +27,7 @@ from cachestream.core.histogram import Distribution
 from cachestream.core.representation import Representation
 from cachestream.core.spans import Span, SpanSet
 from cachestream.core.status import Failure, Readiness, ResourceStatus, Statistics
+from cachestream.core.urls import display
 
 __all__ = [
     "API_VERSION",
@@ -43,8 +44,8 @@ __all__ = [
     "Frontend",
     "Grant",
     "Handler",
-    "Inspector",
     "HeldContent",
+    "Inspector",
     "Key",
     "KeyFunction",
     "Lease",
@@ -130,9 +131,16 @@ class HeldContent(Protocol):
         ...
 
 
+def _shown(url: str) -> str:
+    return repr(display(url))
+
+
 @attrs.frozen(kw_only=True)
 class UpstreamRequest:
     """One request to an origin, complete but for what `Transport.prepare` adds.
+
+    A signature may be in the query or in a field, so its representation shows no value of
+    either.
 
     Attributes:
         url: Where this exchange goes (a redirect's target, or a renewed URL).
@@ -144,8 +152,8 @@ class UpstreamRequest:
         held: The bytes that the answer's will be joined to; None if it begins anew.
     """
 
-    url: str
-    source: str
+    url: str = attrs.field(repr=_shown)
+    source: str = attrs.field(repr=_shown)
     method: Literal["GET", "HEAD"] = "GET"
     fields: Fields = attrs.field(factory=Fields)
     attempt: int = 0

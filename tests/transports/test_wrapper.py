@@ -105,3 +105,12 @@ async def test_a_transport_without_addresses_says_so():
     several = SchemeTransport([wrapper])
     several.add_address_filter(deny)
     await several.aclose()
+
+
+def test_a_request_that_is_shown_gives_no_signature_away():
+    """Neither values of the query nor of fields are in what a request looks like in a log."""
+    url = "https://a.example/film?expires=17&sig=hush"
+    request = UpstreamRequest(url=url, source=url)
+    request = attrs.evolve(request, fields=request.fields.replace(("Authorization", "hush")))
+    assert "hush" not in repr(request)
+    assert repr(request).count("https://a.example/film?expires=…&sig=…") == 2
