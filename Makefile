@@ -11,15 +11,15 @@ JOBS   ?= auto
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check lint types layers format docs system clean
+.PHONY: help demo test test-long check lint types layers format docs pages site system clean
 
 help:
 	@echo "make demo       show the main job on this machine alone, in about ten seconds"
 	@echo "make test       run all tests but the long ones"
 	@echo "make test-long  run the long tests"
-	@echo "make check      run ruff, mypy and the import contracts"
+	@echo "make check      run ruff, mypy and the import contracts, and build the docs"
 	@echo "make format     put the code into the project's form"
-	@echo "make docs       write the generated pages of the reference anew"
+	@echo "make docs       write the generated pages anew, and build the site in build/docs"
 	@echo "make clean      remove .venv and all that was made"
 
 # The stamp depends on pyproject.toml alone: the package is installed editable, so a
@@ -41,7 +41,7 @@ test: $(STAMP) system
 test-long: $(STAMP) system
 	CACHESTREAM_PLUGINS=off $(BIN)/python -m pytest -n $(JOBS) -m long --timeout 1800 $(ARGS)
 
-check: lint types layers
+check: lint types layers site
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -57,8 +57,15 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP)
+docs: pages site
+
+pages: $(STAMP)
 	$(BIN)/python -m cachestream.cli.docs --write docs/reference
+
+# A reference that leads nowhere is an error. Nothing is downloaded.
+site: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs build/docs
+	@echo "the site is in build/docs/index.html"
 
 # Programs that the integration tests drive; nothing happens where they are there.
 system:

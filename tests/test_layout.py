@@ -22,6 +22,7 @@ ELSEWHERE = {
     "stored.py": ("integration/test_manager.py", "it is a part of managers"),
     "supervisor.py": ("integration/test_manager.py", "it holds what managers open"),
     "stream.py": ("integration/test_manager.py", "streams are made by managers"),
+    "cli/_pages.py": ("test_docs.py", "its pages are compared there"),
     "cli/docs.py": ("test_docs.py", "its pages are compared there"),
     "_engine/*.py": ("simulation/test_engine.py", "the engine is tested as a whole, by schedules"),
     "backends/_*.py": ("backends/test_disk.py", "parts of the disk store"),

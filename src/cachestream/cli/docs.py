@@ -7,6 +7,7 @@ a test checks that the ones in ``docs/reference`` are current.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from cachestream.cli._options import (
     flag_names,
     format_default,
 )
+from cachestream.cli._pages import errors_page, events_page, plugins_page
 from cachestream.settings import describe
 
 __all__ = ["PAGES", "cli_page", "settings_page"]
@@ -154,7 +156,13 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES = {"settings.md": settings_page, "cli.md": cli_page}
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "settings.md": settings_page,
+    "cli.md": cli_page,
+    "errors.md": lambda: f"{_NOTE}\n{errors_page()}",
+    "events.md": lambda: f"{_NOTE}\n{events_page()}",
+    "plug-ins.md": lambda: f"{_NOTE}\n{plugins_page()}",
+}
 """The generated pages by file name."""
 
 

@@ -1,0 +1,137 @@
+"""Generated pages of the reference that no command is about: errors, events, plug-ins."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any, Final
+
+import attrs
+
+from cachestream import errors, events
+from cachestream.registry import GROUPS, KINDS, Registry
+
+__all__ = ["errors_page", "events_page", "plugins_page"]
+
+_ERRORS_INTRO: Final = """\
+# Errors
+
+Everything that cachestream raises is a {py:exc}`cachestream.errors.CacheStreamError`.
+No error of a library comes out of it, but it is chained as the cause.
+
+Each has `message` (what happened), `url` (the source URL, or None) and `hint` (what to do, or
+None). What it is printed as leaves the query of the URL out, for it may hold a secret.
+"""
+
+_ERRORS_TABLE: Final = """\
+*Status* is what a frontend answers with, *token* what logs and the `detail` of Cache-Status say.
+
+| error | status | token | meaning |
+|---|---|---|---|"""
+
+_EVENTS_INTRO: Final = """\
+# Events
+
+A program gives functions as `listeners` to {py:class}`cachestream.CacheManager`; each is called
+with every event, on the event loop, in the order in which things happen. It must return at once.
+An exception in one is logged and changes nothing.
+
+| event | when | fields besides `source` |
+|---|---|---|"""
+
+_PLUGINS_INTRO: Final = """\
+# Entry points and plug-ins
+
+Transports, stores and frontends are found by name: ours and those of other distributions stand in
+the same entry-point groups. Looking around reads metadata only; a plug-in is imported when its name
+is used, so a broken one never stops a program that does not use it.
+
+| group | interface | chosen by |
+|---|---|---|"""
+
+_PLUGINS_OUTRO: Final = """\
+`fsspec.specs` has `cachestream` too, so that `cachestream::https://…` works wherever fsspec does;
+see [fsspec](fsspec.md).
+
+| `CACHESTREAM_PLUGINS` | which plug-ins may be used |
+|---|---|
+| not set, or `all` | all |
+| `off` | ours |
+| `s3,signed` | ours, and those two |
+
+A name that two distributions claim raises {py:exc}`cachestream.errors.PluginConflictError` when it
+is used; write `"distribution:name"` then. Nobody can claim one of our names.
+`cachestream plugins` lists what there is, and `--check` imports it.
+"""
+
+
+def errors_page() -> str:
+    """Return the page with the tree of errors, and what each means."""
+    tree = inspect.cleandoc(errors.__doc__ or "").split("\n\n")[1]
+    parts = [_ERRORS_INTRO, "## The tree\n", f"```text\n{inspect.cleandoc(tree)}\n```\n"]
+    parts += ["## What each means\n", _ERRORS_TABLE]
+    names = re.findall(r"\b[A-Z]\w+Error\b", re.sub(r"\([^)]*\)", "", tree))
+    details = []
+    for name in names:
+        kind = getattr(errors, name)
+        role = "{py:exc}`~cachestream.errors." + name + "`"
+        parts.append(f"| {role} | {kind.status_hint} | `{kind.outcome}` | {_first(kind)} |")
+        details.append(f".. autoexception:: cachestream.errors.{name}")
+    parts += ["", "## Each by itself\n", _eval_rst([".. py:module:: cachestream.errors", *details])]
+    return "\n".join(parts)
+
+
+def events_page() -> str:
+    """Return the page with one row for each event."""
+    parts = [_EVENTS_INTRO]
+    details = []
+    for name in events.__all__:
+        kind = getattr(events, name)
+        if inspect.isclass(kind) and issubclass(kind, events.Event) and kind is not events.Event:
+            own = [field for field in attrs.fields(kind) if not field.inherited]
+            fields = ", ".join(f"`{field.name}`: {_type(field)}" for field in own) or "none"
+            role = "{py:class}`~cachestream.events." + name + "`"
+            parts.append(f"| {role} | {_first(kind)} | {fields} |")
+        details.append(f".. autoclass:: cachestream.events.{name}")
+    parts += ["", "## Each by itself\n", _eval_rst([".. py:module:: cachestream.events", *details])]
+    return "\n".join(parts)
+
+
+def plugins_page() -> str:
+    """Return the page with the entry-point groups, and what we list there ourselves."""
+    parts = [_PLUGINS_INTRO]
+    for kind in KINDS:
+        role = "{py:class}`cachestream.abc." + kind.capitalize() + "`"
+        parts.append(f"| `{GROUPS[kind]}` | {role} | `CacheManager({kind}=…)` |")
+    parts += ["", _PLUGINS_OUTRO]
+    registry = Registry("off")
+    for kind in KINDS:
+        parts += [f"## Our {kind}s\n", "| name | class | what it is |\n|---|---|---|"]
+        for info in registry.listing(load=True):
+            if info.kind == kind and info.distribution == "cachestream":
+                role = "{py:class}`~" + info.target.replace(":", ".") + "`"
+                parts.append(f"| `{info.name}` | {role} | {_cell(_code(info.doc))} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _first(kind: type) -> str:
+    """Return the first sentence of a docstring as the cell of a table."""
+    return _cell(_code(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]))
+
+
+def _code(text: str) -> str:
+    """Return a docstring's text as Markdown: its double backticks are code, single ones too."""
+    return " ".join(text.split()).replace("``", "`")
+
+
+def _type(field: attrs.Attribute[Any]) -> str:
+    return f"`{_cell(str(field.type).removeprefix('cachestream.'))}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _eval_rst(directives: list[str]) -> str:
+    return "```{eval-rst}\n" + "\n\n".join(directives) + "\n```\n"
