@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from cachestream.abc import Frontend, Store, Transport
     from cachestream.config import Plugin
+    from cachestream.core.status import Statistics
     from cachestream.errors import CacheStreamError
-    from cachestream.manager import CacheManager, Statistics
+    from cachestream.manager import CacheManager
     from cachestream.settings import Settings, StreamSettings
     from cachestream.stream import CacheResponse, CacheState, CacheStream
     from cachestream.transports import HttpTransport
@@ -53,7 +54,7 @@ _HOMES: Final = {
     "HttpTransport": "transports",
     "Plugin": "config",
     "Settings": "settings",
-    "Statistics": "manager",
+    "Statistics": "core.status",
     "Store": "abc",
     "StreamSettings": "settings",
     "Transport": "abc",

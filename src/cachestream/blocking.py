@@ -36,9 +36,10 @@ from cachestream.config import Plugin, load
 from cachestream.core.fields import Fields
 from cachestream.core.representation import Representation
 from cachestream.core.spans import Span
+from cachestream.core.status import Statistics
 from cachestream.errors import CacheStreamError, ClosedError
 from cachestream.events import Listener
-from cachestream.manager import Statistics, TransportChoice
+from cachestream.manager import TransportChoice
 from cachestream.registry import Registry
 from cachestream.settings import Settings, StreamSettings
 from cachestream.stream import CacheState

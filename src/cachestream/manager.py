@@ -25,6 +25,7 @@ from cachestream._engine.resource import Resource
 from cachestream.abc import (
     Frontend,
     Handler,
+    Inspector,
     Key,
     RefreshFunction,
     Store,
@@ -32,6 +33,7 @@ from cachestream.abc import (
     Transport,
 )
 from cachestream.config import Parts, Plugin, load
+from cachestream.core.status import Statistics
 from cachestream.core.urls import normalize
 from cachestream.errors import (
     AccessDeniedError,
@@ -41,49 +43,26 @@ from cachestream.errors import (
     ServerUnavailableError,
     StoreError,
 )
-from cachestream.events import Event, Listener, ResourceCompleted, StreamCreated, StreamDisposed
+from cachestream.events import (
+    Event,
+    Listener,
+    RequestAnswered,
+    ResourceCompleted,
+    StreamCreated,
+    StreamDisposed,
+)
+from cachestream.inspection import ManagerInspector
 from cachestream.registry import Registry
 from cachestream.settings import Settings, StreamSettings
 from cachestream.stored import StoredEntries
 from cachestream.stream import CacheStream
 from cachestream.supervisor import Supervisor
 
-__all__ = ["CacheManager", "OpenFile", "Statistics"]
+__all__ = ["CacheManager", "OpenFile"]
 
 TransportChoice: TypeAlias = "Transport | Plugin | str | Sequence[Transport | Plugin | str]"
 
 logger: Final = logging.getLogger("cachestream.manager")
-
-
-@attrs.frozen(kw_only=True)
-class Statistics:
-    """Numbers of a manager since it was started, and what is open now.
-
-    Attributes:
-        requests: Client requests answered, by whatever status.
-        hits: Those that were answered wholly from what was held.
-        bytes_from_store: Bytes given to readers.
-        bytes_from_origin: Content bytes received from origins.
-        origin_requests: Requests sent to origins, redirects and retries included.
-        origin_failures: Exchanges that failed.
-        live_resources: Resources in use, or not yet disposed of.
-        open_readers: Readers of them.
-        running_downloads: Downloads of them.
-        waiting_readers: Readers that wait for a byte.
-        running_tasks: Tasks the manager owns.
-    """
-
-    requests: int = 0
-    hits: int = 0
-    bytes_from_store: int = 0
-    bytes_from_origin: int = 0
-    origin_requests: int = 0
-    origin_failures: int = 0
-    live_resources: int = 0
-    open_readers: int = 0
-    running_downloads: int = 0
-    waiting_readers: int = 0
-    running_tasks: int = 0
 
 
 class CacheManager(StoredEntries):
@@ -134,7 +113,9 @@ class CacheManager(StoredEntries):
         self._pool: ResourcePool | None = None
         self._handler: CacheHandler | None = None
         self._supervisor = Supervisor(self._assemble)
+        self._inspector = ManagerInspector(self.settings)
         self._base_url: str | None = None
+        self._admin_url: str | None = None
         self._closed = False
 
     @classmethod
@@ -187,6 +168,8 @@ class CacheManager(StoredEntries):
 
     async def _assemble(self, stack: AsyncExitStack) -> None:
         """Open bottom up; the stack closes in the opposite order."""
+        if self.settings.admin_port is not None:
+            await self._listen_for_admins(stack)
         parts = Parts(self._registry, self.settings)
         transport, owned = parts.make_transport(self._given[1])
         for each in owned:
@@ -207,9 +190,19 @@ class CacheManager(StoredEntries):
         self._pool = ResourcePool(self._context, file_for=self._file_for)
         stack.push_async_callback(self._close_engine)
         self._handler = CacheHandler(self._context, self._pool)
+        self._inspector.attach(self._context, self._pool, self._supervisor.tasks)
         if self.settings.start_server:
             self._frontend, _ = parts.make("frontend", self._given[2], schemes=transport.schemes)
             self._base_url = await stack.enter_async_context(self._frontend.serve(self._handler))
+            self._inspector.attach_server(self._frontend.ensure_active)
+
+    async def _listen_for_admins(self, stack: AsyncExitStack) -> None:
+        """Answer health checks before there is anything else, and after there is no more."""
+        # Here and not above: it imports aiohttp, which a manager may do without.
+        from cachestream.frontends import AdminServer
+
+        admin = AdminServer.from_settings(self.settings, self._inspector)
+        self._admin_url = await stack.enter_async_context(admin.serve())
 
     async def _close_engine(self) -> None:
         assert self._pool is not None
@@ -227,6 +220,7 @@ class CacheManager(StoredEntries):
     async def aclose(self) -> None:
         """End everything; idempotent. Nothing of the manager runs afterwards."""
         self._closed = True
+        self._inspector.close()
         await self._supervisor.aclose()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
@@ -240,6 +234,16 @@ class CacheManager(StoredEntries):
     def base_url(self) -> str | None:
         """The local server's URL, None without one."""
         return self._base_url
+
+    @property
+    def admin_url(self) -> str | None:
+        """The URL of the port for health checks and metrics, None without one."""
+        return self._admin_url
+
+    @property
+    def inspector(self) -> Inspector:
+        """What can be seen of this manager, for metrics and health checks; at any time."""
+        return self._inspector
 
     @property
     def has_server(self) -> bool:
@@ -275,17 +279,8 @@ class CacheManager(StoredEntries):
 
     def statistics(self) -> Statistics:
         """Return the numbers so far."""
-        context, pool = self._engine
-        live = [*pool.resources.values(), *pool.private]
-        readers = [reader for resource in live for reader in resource.readers]
-        return Statistics(
-            **{name: getattr(context.counters, name) for name in _COUNTED},
-            live_resources=len(live),
-            open_readers=len(readers),
-            waiting_readers=sum(reader.waiting for reader in readers),
-            running_downloads=sum(len(resource.downloads) for resource in live),
-            running_tasks=len(self._supervisor.tasks),
-        )
+        self._engine  # noqa: B018  # raises when not open
+        return self._inspector.statistics()
 
     async def usage(self) -> StoreUsage:
         """Return how full the store is."""
@@ -539,7 +534,10 @@ class CacheManager(StoredEntries):
 
     def _on_event(self, event: Event) -> None:
         """Do what creation, completion and disposal bring with them."""
+        if isinstance(event, RequestAnswered):
+            return  # by far the most frequent one
         assert self._pool is not None
+        self._inspector.note(event)
         if isinstance(event, StreamCreated):
             resource = self._pool.get(event.source)
             if resource is not None and self.settings.on_stream_created is not None:
@@ -607,13 +605,3 @@ class OpenFile:
     ) -> None:
         if self._file is not None:
             await self._file.aclose()
-
-
-_COUNTED: Final = (
-    "requests",
-    "hits",
-    "bytes_from_store",
-    "bytes_from_origin",
-    "origin_requests",
-    "origin_failures",
-)

@@ -75,6 +75,11 @@ def _port(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None
         _fail(attribute, value, "a port between 0 and 65535 (0 for any free one)")
 
 
+def _optional_port(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        _port(instance, attribute, value)
+
+
 def _threshold(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value == "adaptive" or value is None:
         return
@@ -235,6 +240,17 @@ class Settings(StreamSettings):
         "cut a client that reads nothing for so long",
         "seconds",
         check=_at_least(0.001, optional=True),
+    )
+    admin_port: int | None = _setting(
+        None,
+        "port for health checks and metrics; 0 for any free one, none for no such port",
+        check=_optional_port,
+    )
+    admin_host: str = _setting(
+        "127.0.0.1", "address of that port; a wider one needs a token, or `admin_open`"
+    )
+    admin_open: bool = _setting(
+        False, "show metrics without the token to whoever reaches `admin_host`"
     )
 
     ca_file: Path | None = _setting(

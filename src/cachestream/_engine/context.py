@@ -103,7 +103,6 @@ class EngineContext:
     listeners: Sequence[Listener] = ()
     key_of: Callable[[str], str] = default_key
     names: Names = attrs.field(factory=Names)
-    names: Names = attrs.field(factory=Names)
     counters: Counters = attrs.field(factory=Counters)
     named_origins: set[str] = attrs.field(factory=set)
     closing: bool = False

@@ -62,6 +62,9 @@ SERVER: Final = (
     "allow_hosts",
     "allow_origins",
     "client_idle_timeout",
+    "admin_port",
+    "admin_host",
+    "admin_open",
 )
 ORIGIN: Final = tuple(name for name in _ROWS if name not in {*STREAM, *STORE, *SERVER})
 ALL: Final = (*STORE, *SERVER, *STREAM, *ORIGIN)

@@ -1,5 +1,6 @@
 """Frontends: how clients reach a `cachestream.abc.Handler`."""
 
+from cachestream.frontends._admin import AdminServer
 from cachestream.frontends._loopback import LoopbackFrontend
 
-__all__ = ["LoopbackFrontend"]
+__all__ = ["AdminServer", "LoopbackFrontend"]
