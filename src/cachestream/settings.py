@@ -28,7 +28,7 @@ FileResolver: TypeAlias = Callable[[str], "str | Path | None"]
 
 
 def default_cache_dir() -> Path:
-    """Return the directory that `CacheManager` uses when none is named."""
+    """Return the directory that `cachestream.CacheManager` uses when none is named."""
     return platformdirs.user_cache_path("cachestream")
 
 
@@ -46,8 +46,12 @@ def _setting(
 def _fail(attribute: attrs.Attribute[Any], value: object, rule: str) -> None:
     raise ConfigurationError(
         f"setting {attribute.name}={value!r} is wrong: it must be {rule}",
-        hint=str(attribute.metadata.get("help", "")),
+        hint=_sentence(str(attribute.metadata.get("help", ""))),
     )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _at_least(low: float, *, optional: bool = False) -> Any:

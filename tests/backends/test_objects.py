@@ -27,6 +27,7 @@ from cachestream.errors import (
     StoreError,
     StoreFullError,
 )
+from cachestream.testing import SwiftServer
 from cachestream.testing.origin import Origin, OriginThread, pattern
 from cachestream.testing.stores import StoreContract
 
@@ -45,10 +46,16 @@ class ObjectsPlace:
     The back door goes another way where the store's own way is a server.
     """
 
-    def __init__(self, url, *, back_door=None, **options):
+    def __init__(self, url, *, back_door=None, back_options=None, **options):
         self.url, self.options = url, options
         self.back_door = back_door or url
+        self.back_options = back_options or {}
         self.stores: list[ObjectsStore] = []
+
+    def door(self):
+        """Return a filesystem of this test's own, and the folder there."""
+        fs, root = fsspec.core.url_to_fs(self.back_door, **self.back_options)
+        return fs, root.rstrip("/")
 
     def store(self, **options):
         """Return a new store here."""
@@ -65,8 +72,8 @@ class ObjectsPlace:
 
     def files(self, folder=""):
         """Return the paths of all objects, without the help of a store."""
-        fs, root = fsspec.core.url_to_fs(self.back_door)
-        prefix = f"{root.rstrip('/')}/"
+        fs, root = self.door()
+        prefix = f"{root}/"
         try:
             return sorted(path.removeprefix(prefix) for path in fs.find(prefix + folder))
         except FileNotFoundError:
@@ -74,20 +81,20 @@ class ObjectsPlace:
 
     def get(self, name):
         """Return the content of an object."""
-        fs, root = fsspec.core.url_to_fs(self.back_door)
-        return fs.cat_file(f"{root.rstrip('/')}/{name}")
+        fs, root = self.door()
+        return fs.cat_file(f"{root}/{name}")
 
     def put(self, name, data):
         """Write an object behind the store's back."""
-        fs, root = fsspec.core.url_to_fs(self.back_door)
-        path = f"{root.rstrip('/')}/{name}"
+        fs, root = self.door()
+        path = f"{root}/{name}"
         fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         fs.pipe_file(path, data)
 
     def remove(self, name):
         """Remove an object behind the store's back."""
-        fs, root = fsspec.core.url_to_fs(self.back_door)
-        fs.rm_file(f"{root.rstrip('/')}/{name}")
+        fs, root = self.door()
+        fs.rm_file(f"{root}/{name}")
 
     def record(self, entry_id):
         """Return the name and the content of an entry's record."""
@@ -180,6 +187,39 @@ class TestObjectsOverFTP(StoreContract):
             storage_options=options,
             part_size=64 * KIB,
         )
+
+
+@pytest.fixture(scope="module")
+def swift():
+    """Run an object store that speaks S3."""
+    with SwiftServer() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket_place(swift):
+    """Return a new bucket."""
+    options = {
+        "key": swift.access_key_id,
+        "secret": swift.secret_access_key,
+        "endpoint_url": swift.endpoint_url,
+    }
+    return ObjectsPlace(
+        f"s3://{swift.create_bucket()}/cache",
+        back_options={**options, "use_listings_cache": False},
+        storage_options=options,
+        part_size=64 * KIB,
+    )
+
+
+class TestObjectsOnS3(StoreContract):
+    """On a real object store, which has no folders and where every call is a request."""
+
+    pytestmark = pytest.mark.slow
+
+    @pytest.fixture
+    def place(self, bucket_place):
+        return bucket_place
 
 
 # ---------------------------------------------------------------------------
@@ -850,14 +890,12 @@ async def test_a_folder_of_ours_is_private(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_settings_need_a_url(monkeypatch):
-    """The URL comes from the environment; without one the error says what to do."""
-    monkeypatch.delenv("CACHESTREAM_STORE_URL", raising=False)
-    with pytest.raises(ConfigurationError, match="CACHESTREAM_STORE_URL"):
-        ObjectsStore.from_settings(Settings())
+async def test_settings_and_options_make_a_store():
+    """The limit is the manager's, and the rest is the store's own options."""
     place = memory_place()
-    monkeypatch.setenv("CACHESTREAM_STORE_URL", place.url)
-    async with ObjectsStore.from_settings(Settings(max_size=12345)) as store:
+    options = ObjectsStore.Options(url=place.url, part_size=1000)
+    async with ObjectsStore.from_settings(Settings(max_size=12345), options) as store:
+        assert store.part_size == 1000
         assert (await store.usage()).limit_bytes == 12345
         await put(store, b"abc")
     assert place.files("records")

@@ -20,7 +20,12 @@ Start = Callable[..., subprocess.Popen[bytes]]
 def environment(tmp_path: Path) -> dict[str, str]:
     """Return variables that give each test a cache of its own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("CACHESTREAM_")}
-    return {**kept, "CACHESTREAM_PLUGINS": "off", "CACHESTREAM_CACHE_DIR": str(tmp_path / "cache")}
+    return {
+        **kept,
+        "CACHESTREAM_CACHE_DIR": str(tmp_path / "cache"),
+        "CACHESTREAM_CONFIG": "none",
+        "CACHESTREAM_PLUGINS": "off",
+    }
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from cachestream.cli._options import (
     format_default,
     with_settings,
 )
+from cachestream.config import Configuration
 from cachestream.settings import MIB, Settings, describe
 
 Given = dict[str, Any]
@@ -34,10 +35,10 @@ def given_by(
 
     @click.command(cls=SettingsCommand)
     @with_settings(ALL, **defaults)
-    def command(given: Given, /) -> None:
-        seen.append(given)
+    def command(given: Configuration, /) -> None:
+        seen.append(dict(given.settings))
 
-    result = CliRunner(env=env).invoke(command, arguments, catch_exceptions=False)
+    result = CliRunner(env={"CACHESTREAM_CONFIG": "none", **(env or {})}).invoke(command, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return seen[0]
 
@@ -135,7 +136,7 @@ def test_help_shows_settings_after_options() -> None:
     @click.command(cls=SettingsCommand)
     @with_settings(("max_size", "pause_after", "cache_dir"))
     @click.option("--own", help="mine")
-    def command(given: Given, /, own: str) -> None:
+    def command(given: Configuration, /, own: str) -> None:
         raise AssertionError("not run")
 
     text = CliRunner().invoke(command, ["--help"]).output

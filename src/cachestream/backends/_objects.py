@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, Self
@@ -37,7 +36,6 @@ from cachestream.settings import MIB, Settings
 
 __all__ = ["ObjectsStore"]
 
-VARIABLE: Final = "CACHESTREAM_STORE_URL"
 
 _TOUCHED: Final = 256
 """So many access times are kept in memory before they are written."""
@@ -50,6 +48,22 @@ class _Room:
     """Room of the open entries, in bytes."""
 
     live: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class ObjectsOptions:
+    """What a configuration says of an `ObjectsStore`; see there."""
+
+    url: str = attrs.field(
+        metadata={"help": "a folder as fsspec writes it: s3://bucket/cache, sftp://host/cache"}
+    )
+    storage_options: Mapping[str, Any] = attrs.field(
+        factory=dict,
+        metadata={"help": "credentials, endpoints and timeouts of the filesystem", "secret": True},
+    )
+    part_size: int = attrs.field(
+        default=4 * MIB, metadata={"help": "most bytes of one object", "unit": "bytes"}
+    )
 
 
 class ObjectsStore(Store):
@@ -70,6 +84,8 @@ class ObjectsStore(Store):
         ConfigurationError: If there is no such filesystem, its library is missing, or an
             argument is out of bounds.
     """
+
+    Options = ObjectsOptions
 
     def __init__(
         self,
@@ -99,19 +115,14 @@ class ObjectsStore(Store):
         self.dead = False
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Make a store at the URL in ``CACHESTREAM_STORE_URL``, with the limit of ``settings``.
-
-        Raises:
-            ConfigurationError: If the variable is not set.
-        """
-        url = os.environ.get(VARIABLE, "")
-        if not url:
-            raise ConfigurationError(
-                "the objects store needs a URL",
-                hint=f"Set {VARIABLE}, for example to s3://bucket/cache.",
-            )
-        return cls(url, max_size=settings.max_size)
+    def from_settings(cls, settings: Settings, options: ObjectsOptions) -> Self:
+        """Make a store as ``options`` say, with the limit of ``settings``."""
+        return cls(
+            options.url,
+            storage_options=options.storage_options,
+            part_size=options.part_size,
+            max_size=settings.max_size,
+        )
 
     # -- entries ---------------------------------------------------------
 

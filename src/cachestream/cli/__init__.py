@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from cachestream.cli._configuring import config
 from cachestream.cli._exits import EPILOG
 from cachestream.cli._fetching import cat, get, prefetch
 from cachestream.cli._keeping import info, ls, prune, rm, stats, verify
@@ -61,6 +62,7 @@ for command in (
     verify,
     stats,
     plugins,
+    config,
     demo,
     completion,
 ):

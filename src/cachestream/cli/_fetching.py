@@ -9,21 +9,22 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import click
 
 from cachestream.cli._exits import EPILOG, Failure, exit_code
-from cachestream.cli._options import ORIGIN, STORE, STREAM, SettingsCommand, with_settings
+from cachestream.cli._options import ORIGIN, PLUGINS, STORE, STREAM, SettingsCommand, with_settings
 from cachestream.cli._output import Meter, notice, open_meter
-from cachestream.cli._session import open_cache, run, store_option
+from cachestream.cli._session import open_cache, run
 from cachestream.cli._values import RangeType, SizeType
 from cachestream.core.ranges import RangeSpec
 from cachestream.core.urls import display
 from cachestream.errors import CacheStreamError, RangeNotSatisfiableError
 
 if TYPE_CHECKING:
+    from cachestream.config import Configuration
     from cachestream.manager import CacheManager
     from cachestream.stream import CacheStream
 
@@ -39,16 +40,14 @@ quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progres
 )
 @click.option("--force", "-f", is_flag=True, help="Replace a file that --output did not name.")
 @quiet_option
-@with_settings(STORE, STREAM, ORIGIN)
-@store_option
+@with_settings(PLUGINS, STORE, STREAM, ORIGIN)
 def get(
-    given: dict[str, Any],
+    given: Configuration,
     /,
     url: str,
     output: str | None,
     force: bool,
     quiet: bool,
-    store: str | None,
 ) -> None:
     """Fetch URL to a file, through the cache.
 
@@ -57,7 +56,7 @@ def get(
     target = output or _name_from(url)
     if output is None and not force and os.path.lexists(target):
         raise Failure(f"{target} exists; name it with --output, or replace it with --force")
-    run(_get(given, store, url, target, quiet))
+    run(_get(given, url, target, quiet))
 
 
 def _name_from(url: str) -> str:
@@ -67,10 +66,8 @@ def _name_from(url: str) -> str:
     return name or "index"
 
 
-async def _get(
-    given: dict[str, Any], store: str | None, url: str, target: str, quiet: bool
-) -> None:
-    async with open_cache(given, store, start_server=False) as cache:
+async def _get(given: Configuration, url: str, target: str, quiet: bool) -> None:
+    async with open_cache(given, start_server=False) as cache:
         with open_meter(quiet=quiet) as meter:
             if target == "-":
                 await _copy(cache, url, None, sys.stdout.buffer, meter, "stdout")
@@ -99,15 +96,14 @@ def _whole_file(target: str) -> Iterator[IO[bytes]]:
 @click.option(
     "--range", "-r", "span", type=RangeType(), help="Inclusive: 0-499, 500- or the last, -500."
 )
-@with_settings(STORE, STREAM, ORIGIN)
-@store_option
-def cat(given: dict[str, Any], /, url: str, span: RangeSpec | None, store: str | None) -> None:
+@with_settings(PLUGINS, STORE, STREAM, ORIGIN)
+def cat(given: Configuration, /, url: str, span: RangeSpec | None) -> None:
     """Write URL, or a range of its bytes, to stdout, through the cache."""
-    run(_cat(given, store, url, span))
+    run(_cat(given, url, span))
 
 
-async def _cat(given: dict[str, Any], store: str | None, url: str, span: RangeSpec | None) -> None:
-    async with open_cache(given, store, start_server=False) as cache:
+async def _cat(given: Configuration, url: str, span: RangeSpec | None) -> None:
+    async with open_cache(given, start_server=False) as cache:
         with open_meter(quiet=True) as meter:
             await _copy(cache, url, span, sys.stdout.buffer, meter, "stdout")
 
@@ -182,22 +178,20 @@ async def _stream(cache: CacheManager, url: str) -> AsyncIterator[CacheStream]:
     "--jobs", "-j", type=click.IntRange(1, 64), default=2, show_default=True, help="At a time."
 )
 @quiet_option
-@with_settings(STORE, STREAM, ORIGIN)
-@store_option
+@with_settings(PLUGINS, STORE, STREAM, ORIGIN)
 def prefetch(
-    given: dict[str, Any],
+    given: Configuration,
     /,
     urls: tuple[str, ...],
     size: int | None,
     jobs: int,
     quiet: bool,
-    store: str | None,
 ) -> None:
     """Fetch URLs into the cache, whole or only their beginning.
 
     One that fails does not stop the others; the exit code is that of the first failure.
     """
-    failures = run(_prefetch(given, store, dict.fromkeys(urls), size, jobs, quiet))
+    failures = run(_prefetch(given, dict.fromkeys(urls), size, jobs, quiet))
     for url, error in failures:
         notice(f"{display(url)}: {error}")
     if failures:
@@ -205,8 +199,7 @@ def prefetch(
 
 
 async def _prefetch(
-    given: dict[str, Any],
-    store: str | None,
+    given: Configuration,
     urls: dict[str, None],
     size: int | None,
     jobs: int,
@@ -222,7 +215,7 @@ async def _prefetch(
         except CacheStreamError as error:
             failed[url] = error
 
-    async with open_cache(given, store, start_server=False) as cache:
+    async with open_cache(given, start_server=False) as cache:
         with open_meter(quiet=quiet) as meter:
             async with asyncio.TaskGroup() as tasks:
                 for url in urls:

@@ -15,12 +15,13 @@ import click
 from cachestream.cli._exits import EPILOG, Exit, Failure
 from cachestream.cli._options import SettingsCommand, with_settings
 from cachestream.cli._output import columns, json_option, notice, print_json
-from cachestream.cli._session import open_cache, run, store_option
+from cachestream.cli._session import open_cache, run
 from cachestream.cli._values import DurationType, SizeType
 from cachestream.core.quantities import format_duration, format_size
 
 if TYPE_CHECKING:
     from cachestream.abc import EntryRecord
+    from cachestream.config import Configuration
     from cachestream.core.spans import Span
     from cachestream.manager import CacheManager
 
@@ -65,12 +66,11 @@ def _share(record: EntryRecord) -> str:
 
 
 @click.command(cls=SettingsCommand, epilog=EPILOG)
-@with_settings(_PLACE)
-@store_option
+@with_settings(("store",), _PLACE)
 @json_option
-def ls(given: dict[str, Any], /, store: str | None, as_json: bool) -> None:
+def ls(given: Configuration, /, as_json: bool) -> None:
     """List what is held."""
-    records = run(_all(given, store))
+    records = run(_all(given))
     if as_json:
         print_json([_row(record) for record in records])
         return
@@ -88,19 +88,18 @@ def ls(given: dict[str, Any], /, store: str | None, as_json: bool) -> None:
         click.echo(columns(("STORED", "OF IT", "USED", "URL"), rows, right=3))
 
 
-async def _all(given: dict[str, Any], store: str | None) -> list[EntryRecord]:
-    async with open_cache(given, store, start_server=False) as cache:
+async def _all(given: Configuration) -> list[EntryRecord]:
+    async with open_cache(given, start_server=False) as cache:
         return [record async for record in _records(cache)]
 
 
 @click.command(cls=SettingsCommand, epilog=EPILOG)
 @click.argument("url")
-@with_settings(_PLACE)
-@store_option
+@with_settings(("store",), _PLACE)
 @json_option
-def info(given: dict[str, Any], /, url: str, store: str | None, as_json: bool) -> None:
+def info(given: Configuration, /, url: str, as_json: bool) -> None:
     """Show what is known of URL, and which of its bytes are held."""
-    row = run(_info(given, store, url))
+    row = run(_info(given, url))
     if as_json:
         print_json(row)
         return
@@ -114,8 +113,8 @@ def info(given: dict[str, Any], /, url: str, store: str | None, as_json: bool) -
         click.echo(f"{name.replace('_', ' '):{width}}  {shown}")
 
 
-async def _info(given: dict[str, Any], store: str | None, url: str) -> dict[str, Any]:
-    async with open_cache(given, store, start_server=False) as cache:
+async def _info(given: Configuration, url: str) -> dict[str, Any]:
+    async with open_cache(given, start_server=False) as cache:
         record = await cache.get_cache_record(url)
         if record is None:
             raise Failure(f"not in the cache: {url}", Exit.NOT_FOUND)
@@ -138,21 +137,18 @@ async def _info(given: dict[str, Any], store: str | None, url: str) -> dict[str,
 @click.command(cls=SettingsCommand, epilog=EPILOG)
 @click.argument("urls", nargs=-1, metavar="[URL...]")
 @click.option("--all", "everything", is_flag=True, help="Delete all that is held.")
-@with_settings(_PLACE)
-@store_option
-def rm(
-    given: dict[str, Any], /, urls: tuple[str, ...], everything: bool, store: str | None
-) -> None:
+@with_settings(("store",), _PLACE)
+def rm(given: Configuration, /, urls: tuple[str, ...], everything: bool) -> None:
     """Delete what is held of URLs."""
     if bool(urls) == everything:
         raise click.UsageError("Name URLs, or --all.")
-    missing = run(_rm(given, store, urls))
+    missing = run(_rm(given, urls))
     if missing:
         raise Failure(f"not in the cache: {', '.join(missing)}", Exit.NOT_FOUND)
 
 
-async def _rm(given: dict[str, Any], store: str | None, urls: tuple[str, ...]) -> list[str]:
-    async with open_cache(given, store, start_server=False) as cache:
+async def _rm(given: Configuration, urls: tuple[str, ...]) -> list[str]:
+    async with open_cache(given, start_server=False) as cache:
         if not urls:
             notice(f"{await cache.delete_cache()} deleted")
         return [url for url in urls if not await cache.delete(url)]
@@ -163,17 +159,15 @@ async def _rm(given: dict[str, Any], store: str | None, urls: tuple[str, ...]) -
 @click.option("--older-than", type=DurationType(), help="Delete what was not used for so long.")
 @click.option("--partial", is_flag=True, help="Delete what is incomplete.")
 @click.option("--dry-run", "-n", is_flag=True, help="Only say what would be deleted.")
-@with_settings(_PLACE)
-@store_option
+@with_settings(("store",), _PLACE)
 @json_option
 def prune(
-    given: dict[str, Any],
+    given: Configuration,
     /,
     max_size: int | None,
     older_than: float | None,
     partial: bool,
     dry_run: bool,
-    store: str | None,
     as_json: bool,
 ) -> None:
     """Delete what is not wanted any more, least recently used first.
@@ -182,7 +176,7 @@ def prune(
     """
     if max_size is None and older_than is None and not partial:
         raise click.UsageError("Say what to delete: --max-size, --older-than or --partial.")
-    gone = run(_prune(given, store, max_size, older_than, partial, dry_run))
+    gone = run(_prune(given, max_size, older_than, partial, dry_run))
     if as_json:
         print_json([_row(record) for record in gone])
     else:
@@ -223,14 +217,13 @@ def choose(
 
 
 async def _prune(
-    given: dict[str, Any],
-    store: str | None,
+    given: Configuration,
     max_size: int | None,
     older_than: float | None,
     partial: bool,
     dry_run: bool,
 ) -> list[EntryRecord]:
-    async with open_cache(given, store, start_server=False) as cache:
+    async with open_cache(given, start_server=False) as cache:
         gone = choose(
             [record async for record in _records(cache)],
             now=time.time(),
@@ -246,17 +239,14 @@ async def _prune(
 
 @click.command(cls=SettingsCommand, epilog=EPILOG)
 @click.argument("urls", nargs=-1, metavar="[URL...]")
-@with_settings(_PLACE)
-@store_option
+@with_settings(("store",), _PLACE)
 @json_option
-def verify(
-    given: dict[str, Any], /, urls: tuple[str, ...], store: str | None, as_json: bool
-) -> None:
+def verify(given: Configuration, /, urls: tuple[str, ...], as_json: bool) -> None:
     """Read what is held of URLs, or of all, and check it against its sums.
 
     Bytes that fail are forgotten, and fetched anew when they are next wanted.
     """
-    checked = run(_verify(given, store, urls))
+    checked = run(_verify(given, urls))
     bad = [(record, spans) for record, spans in checked if spans]
     if as_json:
         print_json(
@@ -275,9 +265,9 @@ def verify(
 
 
 async def _verify(
-    given: dict[str, Any], store: str | None, urls: tuple[str, ...]
+    given: Configuration, urls: tuple[str, ...]
 ) -> list[tuple[EntryRecord, tuple[Span, ...]]]:
-    async with open_cache(given, store, start_server=False) as cache:
+    async with open_cache(given, start_server=False) as cache:
         if not urls:
             return await cache.verify(None)
         for url in urls:
@@ -287,12 +277,11 @@ async def _verify(
 
 
 @click.command(cls=SettingsCommand, epilog=EPILOG)
-@with_settings(_PLACE)
-@store_option
+@with_settings(("store",), _PLACE)
 @json_option
-def stats(given: dict[str, Any], /, store: str | None, as_json: bool) -> None:
+def stats(given: Configuration, /, as_json: bool) -> None:
     """Show how much is held."""
-    row = run(_stats(given, store))
+    row = run(_stats(given))
     if as_json:
         print_json(row)
         return
@@ -303,8 +292,8 @@ def stats(given: dict[str, Any], /, store: str | None, as_json: bool) -> None:
     click.echo(f"limit      {'none' if limit is None else format_size(limit)}")
 
 
-async def _stats(given: dict[str, Any], store: str | None) -> dict[str, Any]:
-    async with open_cache(given, store, start_server=False) as cache:
+async def _stats(given: Configuration) -> dict[str, Any]:
+    async with open_cache(given, start_server=False) as cache:
         usage = await cache.usage()
         complete = stored = 0
         async for record in _records(cache):

@@ -1,7 +1,8 @@
 """Flags made from the metadata of `cachestream.settings`: one for each setting of a kind.
 
-A setting ``max_size`` is the flag ``--max-size`` and the variable ``CACHESTREAM_MAX_SIZE``.
-Only what was given reaches the command, so that the defaults stay where they are defined.
+A setting ``max_size`` is the flag ``--max-size``. What was given by flags goes before what the
+environment and the configuration files say; the command gets the whole. Only what was given
+somewhere reaches it, so that the defaults stay where they are defined.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 import attrs
 import click
@@ -19,13 +20,18 @@ from cachestream.cli._values import HEADER, WORDS, DurationType, SizeType
 from cachestream.core.quantities import format_duration, format_size
 from cachestream.settings import Settings, StreamSettings, describe
 
+if TYPE_CHECKING:
+    from cachestream.config import Configuration
+
 __all__ = [
     "ALL",
     "ORIGIN",
+    "PLUGINS",
     "SERVER",
     "STORE",
     "STREAM",
     "SettingsCommand",
+    "configured",
     "flag_names",
     "format_default",
     "with_settings",
@@ -33,9 +39,10 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Given = dict[str, Any]
 
 _KEY: Final = "cachestream.cli.given"
+_CONFIG: Final = "cachestream.cli.config"
+_OPTIONS: Final = "cachestream.cli.options"
 _NONE: Final = object()  # what the word `none` is to click, for which None means: not given
 _TYPES: Final = typing.get_type_hints(Settings)
 # What only a program can give, or a command decides.
@@ -51,6 +58,13 @@ _ALIASES: Final[dict[str, tuple[str, ...]]] = {
 }
 _PLACES: Final = {"cache_dir": "the user's cache directory"}
 
+PLUGINS: Final = ("store", "transport")
+"""The flags that choose plug-ins; a command that fetches nothing has only the first."""
+
+_PLUGIN_HELP: Final = {
+    "store": "Plug-in that keeps the bytes, or 'distribution:name'.  [disk]",
+    "transport": "Plug-in that asks origins; may be repeated, one for each URL scheme.  [http]",
+}
 _ROWS: Final = {row["name"]: row for row in describe() if row["name"] not in _NO_FLAG}
 STREAM: Final = tuple(f.name for f in attrs.fields(StreamSettings) if f.name in _ROWS)
 STORE: Final = ("cache_dir", "max_size", "min_free", "durability")
@@ -118,25 +132,29 @@ def format_default(row: dict[str, Any]) -> str:
 
 def with_settings(
     *groups: Iterable[str], **defaults: object
-) -> Callable[[Callable[Concatenate[Given, P], R]], Callable[P, R]]:
-    """Add the flags of some settings; the command gets what was given as its first argument.
+) -> Callable[[Callable[Concatenate[Configuration, P], R]], Callable[P, R]]:
+    """Add the flags of some settings; the command gets the configuration as its first argument.
 
     Args:
-        groups: Names of settings.
+        groups: Names of settings, and of `PLUGINS`.
         defaults: Values that this command has for a setting when none is given.
     """
     names = [name for group in groups for name in group]
 
-    def decorate(function: Callable[Concatenate[Given, P], R]) -> Callable[P, R]:
+    def decorate(function: Callable[Concatenate[Configuration, P], R]) -> Callable[P, R]:
         @functools.wraps(function)
         def command(*args: P.args, **kwargs: P.kwargs) -> R:
-            given = cast("Given", click.get_current_context().meta.get(_KEY, {}))
-            return function({**defaults, **given}, *args, **kwargs)
+            return function(configured(click.get_current_context(), defaults), *args, **kwargs)
 
         decorated = cast("Callable[P, R]", command)
         for name in reversed(names):
-            decorated = _option(name, defaults.get(name))(decorated)
-        return decorated
+            if name in PLUGINS:
+                decorated = _plugin_option(name)(decorated)
+            else:
+                decorated = _option(name, defaults.get(name))(decorated)
+        if set(names) & set(PLUGINS):
+            decorated = _options_option(decorated)
+        return _config_option(decorated)
 
     return decorate
 
@@ -149,11 +167,60 @@ def _option(name: str, default: object) -> Callable[[Callable[P, R]], Callable[P
         cls=SettingOption,
         expose_value=False,
         callback=_remember,
-        envvar=f"CACHESTREAM_{name.upper()}",
         default=None,
         help=f"{row['help']}  [{format_default(row)}]",
         **_click_type(name, row["unit"]),
     )
+
+
+def configured(ctx: click.Context, defaults: dict[str, Any]) -> Configuration:
+    """Return what flags, variables and files say together.
+
+    Args:
+        ctx: The command's context.
+        defaults: Values that the command has for settings that nobody gives.
+    """
+    # Here and not above: `--help` has no use for it.
+    from cachestream.config import load
+
+    return load(
+        ctx.meta.get(_CONFIG),
+        settings=ctx.meta.get(_KEY, {}),
+        options=ctx.meta.get(_OPTIONS, ()),
+        defaults=defaults,
+    )
+
+
+def _plugin_option(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    return click.option(
+        f"--{name}",
+        metavar="NAME",
+        multiple=name == "transport",
+        expose_value=False,
+        callback=_remember,
+        help=_PLUGIN_HELP[name],
+    )
+
+
+def _options_option(function: Callable[P, R]) -> Callable[P, R]:
+    return click.option(
+        "--option",
+        multiple=True,
+        metavar="KIND.NAME.OPTION=VALUE",
+        expose_value=False,
+        callback=lambda ctx, param, value: ctx.meta.update({_OPTIONS: value}),
+        help="Option of a plug-in, as store.objects.url=memory://films; may be repeated.",
+    )(function)
+
+
+def _config_option(function: Callable[P, R]) -> Callable[P, R]:
+    return click.option(
+        "--config",
+        metavar="FILE",
+        expose_value=False,
+        callback=lambda ctx, param, value: ctx.meta.update({_CONFIG: value}),
+        help="The only configuration file to read; 'none' for no file.",
+    )(function)
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:

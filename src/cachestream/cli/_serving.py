@@ -6,14 +6,23 @@ import asyncio
 import ipaddress
 import shutil
 import signal
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from cachestream.cli._exits import EPILOG, Failure
-from cachestream.cli._options import ALL, ORIGIN, STORE, STREAM, SettingsCommand, with_settings
+from cachestream.cli._options import (
+    ALL,
+    ORIGIN,
+    PLUGINS,
+    STORE,
+    STREAM,
+    SettingsCommand,
+    with_settings,
+)
 from cachestream.cli._output import notice
-from cachestream.cli._session import open_cache, run, store_option
+from cachestream.cli._session import open_cache, run
+from cachestream.config import Configuration
 
 __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "play", "serve"]
 
@@ -25,26 +34,25 @@ _PLAYERS: Final = ("mpv", "vlc", "ffplay")
 
 
 @click.command(cls=SettingsCommand, epilog=EPILOG)
-@with_settings(ALL, port=DEFAULT_PORT)
-@store_option
-def serve(given: dict[str, Any], store: str | None) -> None:
+@with_settings(PLUGINS, ALL, port=DEFAULT_PORT)
+def serve(given: Configuration) -> None:
     """Serve local URLs until told to stop; the first line printed is the base URL.
 
     On a loopback address any upstream host may be asked; --allow names those that may.
     SIGTERM and Ctrl-C end it cleanly.
     """
-    run(_serve(given, store))
+    run(_serve(given))
 
 
-async def _serve(given: dict[str, Any], store: str | None) -> None:
+async def _serve(given: Configuration) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    open_to_all = "allow_hosts" not in given and _is_loopback(given.get("host", DEFAULT_HOST))
-    if open_to_all:
-        given = {**given, "allow_hosts": ("any",)}
-    async with open_cache(given, store, start_server=True) as cache:
+    open_to_all = given.get("allow_hosts") is None and _is_loopback(given.get("host", DEFAULT_HOST))
+    settings: dict[str, object] = {"allow_hosts": ("any",)} if open_to_all else {}
+    settings["admin_port"] = given.get("admin_port")
+    async with open_cache(given, start_server=True, **settings) as cache:
         click.echo(cache.base_url)
         notice(f"keeping bytes in {cache.settings.cache_dir}")
         if open_to_all:
@@ -65,16 +73,14 @@ def _is_loopback(host: str) -> bool:
 @click.command(cls=SettingsCommand, epilog=EPILOG)
 @click.argument("url")
 @click.argument("player", nargs=-1)
-@with_settings(STORE, STREAM, ORIGIN)
-@store_option
+@with_settings(PLUGINS, STORE, STREAM, ORIGIN)
 @click.pass_context
 def play(
     ctx: click.Context,
-    given: dict[str, Any],
+    given: Configuration,
     /,
     url: str,
     player: tuple[str, ...],
-    store: str | None,
 ) -> None:
     """Play URL with a player, through the cache.
 
@@ -83,7 +89,7 @@ def play(
     The local URL comes last on the player's command line, or in the place of {}.
     The player's exit code is this program's.
     """
-    ctx.exit(run(_play(given, store, url, player or _find_player())))
+    ctx.exit(run(_play(given, url, player or _find_player())))
 
 
 def _find_player() -> tuple[str, ...]:
@@ -93,8 +99,8 @@ def _find_player() -> tuple[str, ...]:
     raise Failure(f"none of {', '.join(_PLAYERS)} is installed; name a player after --")
 
 
-async def _play(given: dict[str, Any], store: str | None, url: str, player: tuple[str, ...]) -> int:
-    async with open_cache(given, store, port=0) as cache:
+async def _play(given: Configuration, url: str, player: tuple[str, ...]) -> int:
+    async with open_cache(given, port=0) as cache:
         local = cache.get_cache_url(url)
         command = [word.replace("{}", local) for word in player]
         if command == list(player):

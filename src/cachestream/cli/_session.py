@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,36 +14,26 @@ from cachestream.cli._exits import Exit, Failure
 from cachestream.errors import CacheStreamError
 
 if TYPE_CHECKING:
+    from cachestream.config import Configuration
     from cachestream.manager import CacheManager
 
-__all__ = ["Program", "configure_logging", "open_cache", "run", "store_option"]
+__all__ = ["Program", "configure_logging", "open_cache", "run"]
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., object])
 
 
-def store_option(function: F) -> F:
-    """Add ``--store``, which names the plug-in that keeps the bytes."""
-    return click.option(
-        "--store",
-        envvar="CACHESTREAM_STORE",
-        metavar="NAME",
-        help="Plug-in that keeps the bytes, or 'distribution:name'.  [disk]",
-    )(function)
-
-
-def open_cache(given: dict[str, Any], store: str | None, **settings: object) -> CacheManager:
-    """Return a manager with what was given on the command line; the caller enters it.
+def open_cache(given: Configuration, **settings: object) -> CacheManager:
+    """Return a manager as it was configured; the caller enters it.
 
     Args:
-        given: Settings that were given.
-        store: Name of the store plug-in, None for the default.
+        given: What was configured, by flags and elsewhere.
         settings: Settings that the command decides.
     """
     # Here and not above: it imports aiohttp, which `--help` and `url` have no use for.
     from cachestream.manager import CacheManager
 
-    return CacheManager(store=store or "disk", **{**given, **settings})
+    # A file may say how `serve` shall be watched; other commands are not servers.
+    return CacheManager(**given.arguments(**{"admin_port": None, **settings}))
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

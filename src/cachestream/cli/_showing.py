@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import TYPE_CHECKING
 
 import attrs
 import click
@@ -16,6 +16,9 @@ from cachestream.cli._serving import DEFAULT_HOST, DEFAULT_PORT
 from cachestream.core.urls import local_path, normalize
 from cachestream.registry import Registry
 
+if TYPE_CHECKING:
+    from cachestream.config import Configuration
+
 __all__ = ["completion", "plugins", "url"]
 
 _CHECK_TIMEOUT_S = 2.0
@@ -26,12 +29,12 @@ _CHECK_TIMEOUT_S = 2.0
 @with_settings(("host", "port", "token"), host=DEFAULT_HOST, port=DEFAULT_PORT)
 @click.option("--check", is_flag=True, help="Fail unless a local server listens there.")
 @json_option
-def url(given: dict[str, Any], sources: tuple[str, ...], check: bool, as_json: bool) -> None:
+def url(given: Configuration, sources: tuple[str, ...], check: bool, as_json: bool) -> None:
     """Print the local URL of each URL, as the server of `serve` understands it.
 
     Nothing is asked, neither the server nor the origin.
     """
-    host, port = given["host"].strip("[]"), given["port"]
+    host, port = given.get("host").strip("[]"), given.get("port")
     base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     rows = [
         {

@@ -172,6 +172,7 @@ class Story:
         """Run ``cachestream serve``; yields the local URL of the file, and the process."""
         # Settings of the person who looks on are none of the demonstration's.
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CACHESTREAM_")}
+        clean["CACHESTREAM_CONFIG"] = "none"
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cachestream", "serve", "--port", "0"),
             *("--cache-dir", str(self.cache_dir)),

@@ -215,14 +215,16 @@ class FileLayer:
         """Return what ``{ file = … }`` and ``{ env = … }`` stand for, in tables too."""
         if not isinstance(value, Mapping):
             return value
-        is_table = row is not None and "Mapping" in str(row.type)
-        if is_table:
-            return {name: self._one(inner, f"{where}.{name}") for name, inner in value.items()}
+        if row is not None and "Mapping" in str(row.type):
+            return self._table(value, where)
         return self._one(value, where)
+
+    def _table(self, table: Mapping[str, Any], where: str) -> dict[str, Any]:
+        return {name: self._one(inner, f"{where}.{name}") for name, inner in table.items()}
 
     def _one(self, value: Any, where: str) -> Any:
         if not _is_indirect(value):
-            return value
+            return self._table(value, where) if isinstance(value, Mapping) else value
         ((way, name),) = value.items()
         if way == "env":
             if name not in self._environ:

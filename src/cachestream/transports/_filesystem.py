@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
+import attrs
+
 from cachestream.abc import Buffer, Transport, UpstreamRequest, UpstreamResponse
 from cachestream.core.fields import Fields
 from cachestream.core.media_types import guess_media_type
@@ -37,6 +39,23 @@ _Head: TypeAlias = tuple[int, Fields, Span | None]
 _T = TypeVar("_T")
 
 
+@attrs.frozen(kw_only=True)
+class FilesystemOptions:
+    """What a configuration says of a `FilesystemTransport`; see there."""
+
+    schemes: tuple[str, ...] = attrs.field(default=SCHEMES, metadata={"help": "what to serve"})
+    storage_options: Mapping[str, Mapping[str, Any]] = attrs.field(
+        factory=dict,
+        metadata={
+            "help": "credentials and endpoints by scheme, or by ftp://host",
+            "secret": True,
+        },
+    )
+    allow_file: bool = attrs.field(
+        default=False, metadata={"help": "serve all files that this process can read, too"}
+    )
+
+
 class FilesystemTransport(Transport):
     """Fetches from filesystems: ``s3://bucket/key``, ``ftp://host/path``, ``memory://a/b``.
 
@@ -62,6 +81,8 @@ class FilesystemTransport(Transport):
         >>> sorted(FilesystemTransport(("memory",)).schemes)
         ['memory']
     """
+
+    Options = FilesystemOptions
 
     def __init__(
         self,
@@ -91,9 +112,12 @@ class FilesystemTransport(Transport):
         self._closed = False
 
     @classmethod
-    def from_settings(cls, settings: Settings, **kw: Any) -> Self:
-        """Make a transport as ``settings`` say; ``kw`` are further arguments, and win."""
-        return cls(**{"read_timeout": settings.read_timeout, **kw})
+    def from_settings(
+        cls, settings: Settings, options: FilesystemOptions | None = None, **kw: Any
+    ) -> Self:
+        """Make a transport as both say; ``kw`` are further arguments, and win."""
+        chosen = attrs.asdict(options or FilesystemOptions(), recurse=False)
+        return cls(**{"read_timeout": settings.read_timeout, **chosen, **kw})
 
     async def fetch(self, request: UpstreamRequest) -> UpstreamResponse:
         place = Place.parse(request.url, self.schemes)
