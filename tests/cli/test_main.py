@@ -12,7 +12,7 @@ from cachestream.cli import main, program
 
 COMMANDS = {
     *("serve", "url", "get", "cat", "play", "prefetch", "ls", "info", "rm", "prune"),
-    *("verify", "stats", "plugins", "demo", "completion"),
+    *("verify", "stats", "plugins", "config", "demo", "completion"),
 }
 HEAVY = ("aiohttp", "fsspec", "diskcache", "rich", "cachestream.manager")
 IMPORTS = """
