@@ -257,12 +257,12 @@ async def test_stubborn_handler_does_not_keep_it_open(
 async def test_one_debug_line_a_request(caplog: pytest.LogCaptureFixture) -> None:
     """Each request is one line at DEBUG, without the secrets of its target."""
     frontend = LoopbackFrontend(token="secret")
-    with caplog.at_level(logging.DEBUG, logger="cachestream.frontends"):
+    with caplog.at_level(logging.DEBUG, logger="cachestream.access"):
         async with frontend.serve(_handler()) as base, RawClient(base) as client:
             await client.ask("/~secret/example.com/v.mp4?sig=hidden")
             await client.ask("/example.com/v.mp4")
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
     assert "example.com/v.mp4" in lines[0]
-    assert "200, 7 bytes" in lines[0]
+    assert "200 7 bytes" in lines[0]
     assert not any("secret" in line or "hidden" in line for line in lines)

@@ -23,6 +23,7 @@ from cachestream.abc import Answer, Body, End, Piece, RequestHead
 from cachestream.core.fields import Fields
 from cachestream.core.urls import display
 from cachestream.errors import CacheStreamError
+from cachestream.frontends._access import AccessRecord, access_logger
 from cachestream.frontends._heads import Framing, framing_of, plain_answer
 from cachestream.frontends._links import ClientGoneError, Link, link_to, reset_on_close, tune
 from cachestream.frontends._pump import ContentError, Pump
@@ -62,6 +63,7 @@ class Connection(web.RequestHandler):
         self._served: frozenset[str] = frozenset()
         self._answered = 0
         self._waiting = False
+        self._access: AccessRecord | None = None
         self._half_closed = False
         self._end_is_content = False
         self._head_bytes = 0
@@ -218,6 +220,8 @@ class Connection(web.RequestHandler):
 
     async def exchange(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request wholly; tell aiohttp whether the connection goes on."""
+        if access_logger.isEnabledFor(logging.DEBUG):
+            self._access = self._begin_record(request)
         try:
             status = self._refusal(request)
             if status is not None:
@@ -236,6 +240,18 @@ class Connection(web.RequestHandler):
         finally:
             self._answered += 1
             self._shared.requests += 1
+            if self._access is not None:
+                self._access.write()
+                self._access = None
+
+    def _begin_record(self, request: web.BaseRequest) -> AccessRecord:
+        return AccessRecord(
+            method=request.method,
+            target=request.raw_path,
+            range=request.headers.get("Range"),
+            client=self._client,
+            now=self._loop.time,
+        )
 
     def _refusal(self, request: web.BaseRequest) -> int | None:
         """Return the status of a request that no handler needs to see, else None."""
@@ -250,6 +266,9 @@ class Connection(web.RequestHandler):
         return None
 
     def _refuse(self, status: int) -> web.StreamResponse:
+        if self._access is not None:
+            self._access.status = status
+            self._access.complete = self._wire is not None
         if self._wire is not None:
             self._wire.write(plain_answer(status))
         return CLOSING
@@ -316,12 +335,10 @@ class Connection(web.RequestHandler):
             length=length if framing is Framing.LENGTH else None,
             chunked=framing is Framing.CHUNKED,
         )
+        if self._access is not None:
+            self._access.answered(answer)
         whole = await self._pump(pump, head)
         self._end_is_content = False
-        if logger.isEnabledFor(logging.DEBUG):
-            note = "" if whole else ", cut"
-            target = display(head.target)
-            logger.debug("%s %s: %d, %d bytes%s", head.method, target, status, pump.sent, note)
         return LASTING if keep_alive and whole and self._goes_on(request) else CLOSING
 
     def _sender(self) -> Link:
@@ -353,9 +370,13 @@ class Connection(web.RequestHandler):
         except Exception:
             logger.exception("the answer to %s is cut", display(head.target))
         else:
+            if self._access is not None:
+                self._access.complete = True
             return True
         finally:
             self._shared.bytes_sent += pump.sent
+            if self._access is not None:
+                self._access.sent = pump.sent
         self.cut()
         return False
 
