@@ -221,6 +221,12 @@ class TestObjectsOnS3(StoreContract):
     def place(self, bucket_place):
         return bucket_place
 
+    # A request costs a hundred times what memory does, and the model asks for many.
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("seed", range(2))
+    async def test_a_store_does_what_its_model_does(self, place, seed):
+        await super().test_a_store_does_what_its_model_does(place, seed)
+
 
 # ---------------------------------------------------------------------------
 # What tests do with a store
@@ -625,6 +631,63 @@ async def test_a_server_that_hung_up_is_called_again(server):
         entry.writer(3).write(b"def")
         await entry.aclose()
         assert (await store.select(KEY))[0].complete
+
+
+# ---------------------------------------------------------------------------
+# Buckets
+# ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_a_mistyped_bucket_is_named_and_not_made(swift, bucket_place):
+    """Nothing is found in a bucket that is not there, and nothing can be put there."""
+    async with bucket_place.store() as right:
+        await put(right, b"abc")
+    place = ObjectsPlace("s3://no-such-bucket/cache", **bucket_place.options)
+    with pytest.raises(StoreError, match=r"s3://no-such-bucket/cache.*does not exist"):
+        async with place.store() as store:
+            assert await store.select(KEY) == ()
+            await put(store, b"abc")
+    listing = swift.request("GET")[2].decode().split()
+    assert bucket_place.url.split("/")[2] in listing
+    assert "no-such-bucket" not in listing
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_wrong_credentials_say_so(bucket_place):
+    """What the server says of a signature is in the error, and the secret is not."""
+    wrong = bucket_place.options["storage_options"] | {"secret": "guessed"}
+    async with bucket_place.store(storage_options=wrong) as store:
+        with pytest.raises(StoreError, match="signature") as caught:
+            await store.select(KEY)
+    assert "guessed" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_an_endpoint_that_does_not_answer_says_so(bucket_place):
+    """Where nobody listens, the error names the place, and nothing hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    options = bucket_place.options["storage_options"] | {
+        "endpoint_url": f"http://127.0.0.1:{port}",
+        "config_kwargs": {"retries": {"max_attempts": 0}},
+    }
+    async with bucket_place.store(storage_options=options) as store:
+        with pytest.raises(StoreError, match=rf"{bucket_place.url} failed: .*:{port}"):
+            await store.select(KEY)
+
+
+@pytest.mark.asyncio
+async def test_a_password_in_a_url_is_not_shown():
+    """The place is named in errors, without whoever may enter it."""
+    medium = ObjectsStore("ftp://user:hidden@127.0.0.1:9/cache").medium
+    with pytest.raises(StoreError, match=r"ftp://127\.0\.0\.1:9/cache") as caught:
+        await medium.run(medium.names, "records")
+    medium.close()
+    assert "hidden" not in str(caught.value)
 
 
 # ---------------------------------------------------------------------------

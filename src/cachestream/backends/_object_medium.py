@@ -33,6 +33,12 @@ _PARALLEL: Final = frozenset({"file", "local", "memory"})
 """Filesystems without an async side that several threads may use at a time; with the others
 (FTP, SFTP) a connection belongs to one call at a time."""
 
+_FLAT: Final = frozenset(
+    {"abfs", "abfss", "adl", "az", "gcs", "gs", "oci", "oss", "s3", "s3a", "tos"}
+)
+"""Filesystems without folders. Asked for one, some make a bucket if the name is unknown: a
+mistyped name would become somebody's new bucket."""
+
 
 class Sharing:
     """Who in this process has which entry of a place open; all stores at it share one.
@@ -81,6 +87,7 @@ class ObjectMedium:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.url = url
         self._options = dict(options)
+        self._shown = _without_user(url)
         protocol = url.partition("://")[0] if "://" in url else "file"
         try:
             kind = fsspec.get_filesystem_class(protocol.partition("::")[0])
@@ -88,6 +95,7 @@ class ObjectMedium:
             raise ConfigurationError(
                 f"no filesystem for {protocol}:// can be used", hint=str(exc)
             ) from exc
+        self._flat = protocol in _FLAT
         parallel = kind.async_impl or protocol in _PARALLEL
         self._pool = ThreadPoolExecutor(
             _WORKERS if parallel else 1, thread_name_prefix="cachestream-objects"
@@ -164,7 +172,7 @@ class ObjectMedium:
         folder = name.rpartition("/")[0]
 
         def write(fs: Any) -> None:
-            if folder not in self._made:
+            if not self._flat and folder not in self._made:
                 fs.makedirs(self._path(folder), exist_ok=True)
                 self._made.add(folder)
             fs.pipe_file(self._path(name), data)
@@ -177,7 +185,7 @@ class ObjectMedium:
             try:
                 self._act(name, write)
             except FileNotFoundError as exc:
-                raise _store_error(name, exc) from exc
+                raise self._store_error(name, exc.__cause__) from exc
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects, and folders (with a slash at the end) with all in them; blocking."""
@@ -231,7 +239,7 @@ class ObjectMedium:
         try:
             return self._attempt(name, act)
         except _LostError as exc:
-            raise _store_error(name, exc.__cause__) from exc.__cause__
+            raise self._store_error(name, exc.__cause__) from exc.__cause__
 
     def _attempt(self, name: str, act: Callable[[Any], T]) -> T:
         try:
@@ -241,17 +249,22 @@ class ObjectMedium:
                 raise _LostError from exc
             if _is_missing(exc):
                 raise FileNotFoundError(name) from exc
-            raise _store_error(name, exc) from exc
+            raise self._store_error(name, exc) from exc
+
+    def _store_error(self, name: str, cause: BaseException | None) -> StoreError:
+        full = isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}
+        kind = StoreFullError if full else StoreError
+        return kind(f"{name} at the objects store's place {self._shown} failed: {cause}")
 
 
 class _LostError(Exception):
     """The connection is gone; the cause says how."""
 
 
-def _store_error(name: str, cause: BaseException | None) -> StoreError:
-    full = isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}
-    kind = StoreFullError if full else StoreError
-    return kind(f"{name} at the objects store's place failed: {cause}")
+def _without_user(url: str) -> str:
+    """Return a URL as it may be shown: a name and a password in it are not."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
 
 
 def _is_missing(exc: Exception) -> bool:
