@@ -1,17 +1,15 @@
 """Commands run to their end, and their errors and interrupts have exit codes."""
 
 import asyncio
-import logging
 import os
 import signal
-from collections.abc import Iterator
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from cachestream.cli._exits import Exit
-from cachestream.cli._session import Program, configure_logging, run
+from cachestream.cli._session import Program, run
 from cachestream.errors import NotStoredError
 
 
@@ -80,24 +78,3 @@ def test_run_returns_what_the_command_returns() -> None:
         return 7
 
     assert run(work()) == 7
-
-
-@pytest.fixture
-def logger() -> Iterator[logging.Logger]:
-    """Return the package's logger, and put its level back."""
-    logger = logging.getLogger("cachestream")
-    level = logger.level
-    yield logger
-    logger.setLevel(level)
-
-
-@pytest.mark.parametrize(
-    ("verbosity", "level"),
-    [(0, logging.WARNING), (1, logging.INFO), (2, logging.DEBUG), (9, logging.DEBUG)],
-)
-def test_verbosity_is_the_level_of_the_log(
-    logger: logging.Logger, verbosity: int, level: int
-) -> None:
-    """Each -v shows more, up to all."""
-    configure_logging(verbosity)
-    assert logger.level == level

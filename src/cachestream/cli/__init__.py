@@ -14,8 +14,9 @@ from cachestream.cli._configuring import config
 from cachestream.cli._exits import EPILOG
 from cachestream.cli._fetching import cat, get, prefetch
 from cachestream.cli._keeping import info, ls, prune, rm, stats, verify
+from cachestream.cli._logs import LOG_FORMATS, LogFormat, configure_logging
 from cachestream.cli._serving import play, serve
-from cachestream.cli._session import Program, configure_logging
+from cachestream.cli._session import Program
 from cachestream.cli._showing import completion, plugins, url
 from cachestream.cli.demo import demo
 
@@ -43,9 +44,16 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     help="Print the version.",
 )
 @click.option("--verbose", "-v", count=True, help="Log more to stderr; twice for all.")
-def program(verbose: int) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    default="text",
+    envvar="CACHESTREAM_LOG_FORMAT",
+    help="How the log is written: text, or one JSON object a line.  [text]",
+)
+def program(verbose: int, log_format: LogFormat) -> None:
     """Download, cache and stream remote content at the same time, from a local URL."""
-    configure_logging(verbose)
+    configure_logging(verbose, log_format)
 
 
 for command in (

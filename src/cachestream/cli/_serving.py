@@ -55,6 +55,8 @@ async def _serve(given: Configuration) -> None:
     async with open_cache(given, start_server=True, **settings) as cache:
         click.echo(cache.base_url)
         notice(f"keeping bytes in {cache.settings.cache_dir}")
+        if cache.admin_url is not None:
+            notice(f"health and metrics at {cache.admin_url}/-/metrics")
         if open_to_all:
             notice("any upstream host may be asked; --allow HOST narrows it")
         await stopped.wait()

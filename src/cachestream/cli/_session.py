@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from cachestream.config import Configuration
     from cachestream.manager import CacheManager
 
-__all__ = ["Program", "configure_logging", "open_cache", "run"]
+__all__ = ["Program", "open_cache", "run"]
 
 T = TypeVar("T")
 
@@ -58,13 +57,6 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             raise
 
     return asyncio.run(terminable())
-
-
-def configure_logging(verbosity: int) -> None:
-    """Send the package's log to stderr; the library itself never does."""
-    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("cachestream").setLevel(levels[min(verbosity, len(levels) - 1)])
 
 
 class Program(click.Group):

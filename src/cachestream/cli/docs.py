@@ -58,6 +58,10 @@ notices and errors go to stderr. On a terminal progress is a bar with rate and t
 Every command takes `--help`. Commands that read take `--json`. Sizes in JSON are bytes, times
 are seconds since the epoch, spans are half-open pairs.
 
+What is logged goes to stderr. Before the command stand `-v` to log more, `-vv` for all with a
+line a request, and `--log-format json` (or `CACHESTREAM_LOG_FORMAT=json`) for one JSON object a
+line; see [logs](../how-to/logs.md).
+
 Each setting is also a variable, as `CACHESTREAM_MAX_SIZE`; see [settings](settings.md).
 `CACHESTREAM_STORE` stands for `--store`, `CACHESTREAM_PLUGINS` limits plug-ins. A secret is
 better put in a variable than in a flag: other users can see the flags of a process.
@@ -68,6 +72,9 @@ _SERVE_NOTE = """\
 stays the same over restarts. There any upstream host may be asked, private and loopback ones
 included, and it says so; `--allow HOST` narrows that. Never asked are its own listener and
 link-local metadata addresses. A wider address needs `--token`.
+
+`--admin-port` opens a second port for [health checks and metrics](../how-to/metrics.md); its URL
+is printed on stderr.
 """
 
 _PLAY_NOTE = """\
