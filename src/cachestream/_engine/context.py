@@ -88,7 +88,6 @@ class EngineContext:
         chance: Randomness, for jitter.
         listeners: Called with each event.
         names: Keys and ways to renew URLs that the program gave single sources.
-        names: Keys and ways to renew URLs that the program gave single sources.
         named_origins: Origins the program named; they may be asked, and get credentials.
         background: Runs a coroutine as a task that somebody owns.
         upstream_policy: Which hosts any client may name, as the settings say.
@@ -115,8 +114,7 @@ class EngineContext:
     def key(self, source: str) -> Key:
         """Return the cache key of a source URL."""
         named = self.names.key_of(source)
-        named = self.names.key_of(source)
-        return Key((self.settings.key or self.key_of)(source)) if named is None else named if named is None else named
+        return Key((self.settings.key or self.key_of)(source)) if named is None else named
 
     def name_origin(self, source: str) -> None:
         """Note that the program itself named this source's origin."""
