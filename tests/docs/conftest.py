@@ -165,12 +165,13 @@ class ExampleCom:
 @pytest.fixture
 def shell_environment(tmp_path: Path) -> dict[str, str]:
     """Return variables that give a page a cache and a home of its own, and silent players."""
-    shims = tmp_path / "shims"
+    shims, temporary = tmp_path / "shims", tmp_path / "tmp"
     shims.mkdir()
+    temporary.mkdir()
     player = shutil.which("mpv")
     assert player is not None, "mpv is missing: `make test` installs it"
     (shims / "mpv").write_text(
-        f'#!/bin/sh\nexec {player} --no-config --vo=null --ao=null --untimed "$@"\n'
+        f'#!/bin/sh\nexec {player} --no-config --vo=null --ao=null --ao-null-untimed --untimed "$@"\n'
     )
     (shims / "mpv").chmod(0o755)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CACHESTREAM_", "PYTEST"))}
@@ -178,6 +179,7 @@ def shell_environment(tmp_path: Path) -> dict[str, str]:
         **kept,
         "PATH": os.pathsep.join((str(shims), str(Path(sys.executable).parent), kept["PATH"])),
         "HOME": str(tmp_path),
+        "TMPDIR": str(temporary),
         "XDG_CACHE_HOME": str(tmp_path / "xdg-cache"),
         "XDG_CONFIG_HOME": str(tmp_path / "xdg-config"),
         "CACHESTREAM_PLUGINS": "off",

@@ -41,7 +41,7 @@ STANDS_FOR = {
     },
 }
 
-PORT = re.compile(r"(127\.0\.0\.1:|localhost:|--port[ =]|\bport ?= ?)(\d{4,5})\b")
+PORT = re.compile(r"(127\.0\.0\.1:|localhost:|--(?:admin-)?port[ =]|\bport ?= ?)(\d{4,5})\b")
 
 DRIVER = """
 import asyncio, inspect, json, sys
@@ -128,14 +128,15 @@ class Server:
 
 
 def matches(expected: list[str], lines: list[str], so_far: bool = False) -> bool:
-    """Tell whether lines are as expected, where ``…`` is any text."""
-    pattern = "\n".join(re.escape(line.rstrip()) for line in expected)
-    pattern = (
-        pattern.replace("…", "[^\n]*") if "\n…\n" not in pattern else pattern.replace("…", ".*")
+    """Tell whether lines are as expected, where ``…`` is any text, or any lines."""
+    pattern = "".join(
+        r"(?:[^\n]*\n)*"
+        if line.strip() == "…"
+        else re.escape(line.rstrip()).replace("…", r"[^\n]*") + r"\n"
+        for line in expected
     )
-    text = "\n".join(line.rstrip() for line in lines)
-    found = re.match(pattern, text, re.DOTALL) if so_far else re.fullmatch(pattern, text, re.DOTALL)
-    return found is not None
+    text = "".join(f"{line.rstrip()}\n" for line in lines)
+    return (re.match if so_far else re.fullmatch)(pattern, text) is not None
 
 
 def commands_of(code: str) -> Iterator[tuple[str, list[str]]]:
@@ -196,7 +197,8 @@ class Page:
         finally:
             codes = [(server.command, server.end()) for server in self.servers]
         assert [code for _, code in codes] == [0] * len(codes), codes
-        assert [name for name in self.files if name.rpartition(".")[0] not in self.used] == []
+        programs = {name.removesuffix(".py") for name in self.files if name.endswith(".py")}
+        assert {name for name in programs if name not in self.used} == set()
 
     def local_lines(self, lines: list[str]) -> list[str]:
         return [self.local(line) for line in lines]
@@ -204,6 +206,7 @@ class Page:
     def save(self, block: Any) -> None:
         """Write a block to its file, or add it there."""
         self.files.add(block.file)
+        self.used += "".join(re.findall(r"^(?:from|import) \w+", block.code, re.MULTILINE))
         with (self.folder / block.file).open("a") as file:
             file.write(self.local(block.code) + "\n\n")
 
