@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from support import MIB, Nginx, OAuthServer
-
 from cachestream.testing.origin import pattern
+
+from support import MIB, Nginx, OAuthServer
 
 
 @pytest.fixture(autouse=True)
@@ -62,5 +62,3 @@ def swift():
 def long_film():
     """Return content that takes several exchanges."""
     return pattern("film", 24 * MIB)
-
-

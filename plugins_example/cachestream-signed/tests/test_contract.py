@@ -1,9 +1,9 @@
 """A transport that signs is a transport like any other."""
 
 import pytest
-
 from cachestream import HttpTransport
 from cachestream.testing import TransportContract
+
 from cachestream_signed import Bearer, HmacQuery, SignedTransport
 
 

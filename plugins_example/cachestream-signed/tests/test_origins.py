@@ -1,10 +1,10 @@
 """Which URLs a rule is for."""
 
 import pytest
+from cachestream.errors import ConfigurationError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachestream.errors import ConfigurationError
 from cachestream_signed import OriginPattern
 
 

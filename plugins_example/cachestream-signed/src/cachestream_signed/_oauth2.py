@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import ssl
@@ -135,10 +136,12 @@ class OAuth2(TokenSource):
     async def _post(self, form: str) -> tuple[int, str]:
         headers = dict(_FORM)
         if self._auth_method == "basic" and self._client_secret is not None:
-            # Both are form-encoded before they are joined (RFC 6749 §2.3.1).
-            headers["Authorization"] = aiohttp.BasicAuth(
-                quote(self._client.client_id, safe=""), quote(self._client_secret, safe="")
-            ).encode()
+            # Both are encoded before they are joined (RFC 6749 §2.3.1): a space as %20, which
+            # every decoder understands, and not as a plus sign.
+            pair = ":".join(
+                quote(each, safe="") for each in (self._client.client_id, self._client_secret)
+            )
+            headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode("ascii")
         timeout = aiohttp.ClientTimeout(total=self._timeout)
         try:
             # One connection for a request that is made once in a while: nothing to keep open.
@@ -175,19 +178,23 @@ class OAuth2(TokenSource):
         except OAuth2Error as exc:
             # The error's name only: its description may repeat what was sent.
             code = str(exc.error or "")[:60]
-            raise CredentialsError(
-                f"the token endpoint refuses ({status}): {code if code.isprintable() else '?'}",
-                url=str(self._url),
-                hint="Check client_id, its secret, the scope, and whether a refresh token ended",
-            ) from None
+            if status in {400, 401, 403} or code != "missing_token":
+                raise CredentialsError(
+                    f"the token endpoint refuses ({status}): {code if code.isprintable() else '?'}",
+                    url=str(self._url),
+                    hint="Check client_id, its secret, the scope, and whether a refresh token ended",
+                ) from None
+            answer = {}
         except (ValueError, TypeError, AttributeError):
             answer = {}
+        token, kind = answer.get("access_token"), answer.get("token_type", "Bearer")
+        usable = isinstance(token, str) and isinstance(kind, str)
         lifetime = answer.get("expires_in")
-        if status != 200 or not isinstance(lifetime, int | float | None):
+        if status != 200 or not usable or not isinstance(lifetime, int | float | None):
             raise UpstreamProtocolError(
                 f"the token endpoint answered {status} with what is no token", url=str(self._url)
             )
-        if answer.get("token_type", "Bearer").lower() != "bearer":
+        if kind.lower() != "bearer":
             raise CredentialsError("the token endpoint gives no bearer tokens", url=str(self._url))
         return answer
 
@@ -215,7 +222,9 @@ def _endpoint(text: str) -> yarl.URL:
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigurationError("token_url is no http or https URL", url=text)
+        raise ConfigurationError(
+            "token_url is no http or https URL", hint="Write it without a user name or password"
+        )
     if url.scheme == "http" and not is_loopback(url.raw_host or ""):
         raise ConfigurationError(
             "token_url would send the client's secret in plain text", url=text, hint="Use https"
