@@ -177,7 +177,9 @@ def shell_environment(tmp_path: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CACHESTREAM_", "PYTEST"))}
     return {
         **kept,
-        "PATH": os.pathsep.join((str(shims), str(Path(sys.executable).parent), kept["PATH"])),
+        "PATH": os.pathsep.join(
+            (str(shims), str(Path(sys.executable).parent), kept["PATH"], "/usr/sbin")
+        ),
         "HOME": str(tmp_path),
         "TMPDIR": str(temporary),
         "XDG_CACHE_HOME": str(tmp_path / "xdg-cache"),

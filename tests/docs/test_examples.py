@@ -30,10 +30,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 110.0
 
-BACKGROUND = ("cachestream serve", "python -m cachestream.testing.origin", "uvicorn ", "hypercorn ")
+BACKGROUND = (
+    "cachestream serve",
+    "python -m cachestream.testing.origin",
+    "uvicorn ",
+    "hypercorn ",
+    "nginx ",
+)
 
 # What cannot be had on loopback, and what stands for it.
 STANDS_FOR = {
+    "docs/how-to/share-between-machines.md": {"s3://bucket/": "memory://bucket/"},
     "docs/how-to/fsspec.md": {'https={"headers"': 'http={"headers"'},
     "docs/how-to/objects.md": {
         "s3://bucket/cache": "memory://bucket/cache",
@@ -233,11 +240,11 @@ class Page:
 
     def start(self, place: str, command: str, shown: list[str], options: dict[str, Any]) -> None:
         """Run a command beside the others, in place of an earlier one that is the same."""
-        name = shlex.split(command, comments=True)[:2]
-        for server in [s for s in self.servers if shlex.split(s.command)[:2] == name]:
+        command = shlex.join(shlex.split(command, comments=True))
+        for server in [s for s in self.servers if s.command == command]:
             self.servers.remove(server)
             assert server.end() == 0, f"{place}: {server.command}\n{server.lines}"
-        server = Server(shlex.join(shlex.split(command, comments=True)), **options)
+        server = Server(command, **options)
         self.servers.append(server)
         assert server.wait_for(shown), f"{place}: {command}\nprinted: {server.lines}\n{shown}"
 
