@@ -192,7 +192,12 @@ class CacheManager(StoredEntries):
         self._handler = CacheHandler(self._context, self._pool)
         self._inspector.attach(self._context, self._pool, self._supervisor.tasks)
         if self.settings.start_server:
-            self._frontend, _ = parts.make("frontend", self._given[2], schemes=transport.schemes)
+            self._frontend, is_ours = parts.make(
+                "frontend", self._given[2], schemes=transport.schemes
+            )
+            configure = getattr(self._frontend, "configure", None)
+            if configure is not None and not is_ours:
+                configure(self.settings, schemes=transport.schemes)
             self._base_url = await stack.enter_async_context(self._frontend.serve(self._handler))
             self._inspector.attach_server(self._frontend.ensure_active)
 

@@ -1,6 +1,7 @@
 """Frontends: how clients reach a `cachestream.abc.Handler`."""
 
 from cachestream.frontends._admin import AdminServer
+from cachestream.frontends._asgi import AsgiFrontend
 from cachestream.frontends._loopback import LoopbackFrontend
 
-__all__ = ["AdminServer", "LoopbackFrontend"]
+__all__ = ["AdminServer", "AsgiFrontend", "LoopbackFrontend"]

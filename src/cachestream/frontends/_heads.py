@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -12,7 +13,15 @@ from weakref import WeakKeyDictionary
 
 from cachestream.abc import Answer, AnswerHead
 
-__all__ = ["Framing", "HeadWriter", "framing_of", "plain_answer"]
+__all__ = [
+    "Framing",
+    "HeadWriter",
+    "check_status",
+    "field_lines",
+    "framing_of",
+    "plain_answer",
+    "plain_content",
+]
 
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -20,6 +29,8 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 _OURS: Final = frozenset(
     ("connection", "content-length", "keep-alive", "trailer", "transfer-encoding", "upgrade")
 )
+
+_CONTROL: Final = re.compile(r"[\r\n\0]")
 
 
 class Framing(enum.Enum):
@@ -84,9 +95,7 @@ class HeadWriter:
 
     @staticmethod
     def _template(head: AnswerHead) -> tuple[bytes, bool]:
-        # 1xx is no final answer, so a handler that gives one is mistaken.
-        if not 200 <= head.status <= 999:
-            raise ValueError(f"status {head.status} is not one a handler can answer with")
+        check_status(head.status)
         lines, dated = _lines(head.fields.lines)
         return b"HTTP/1.1 %d %s\r\n" % (head.status, _phrase(head.status)) + lines, dated
 
@@ -98,9 +107,49 @@ class HeadWriter:
         return self._date
 
 
+def check_status(status: int) -> None:
+    """Refuse what is no status of a final answer.
+
+    Raises:
+        ValueError: If it is none, which is a handler's bug.
+    """
+    # 1xx is no final answer, so a handler that gives one is mistaken.
+    if not 200 <= status <= 999:
+        raise ValueError(f"status {status} is not one a handler can answer with")
+
+
+def field_lines(
+    fields: tuple[tuple[str, str], ...], *, without: frozenset[str] = frozenset()
+) -> list[tuple[bytes, bytes]]:
+    """Return field lines as bytes with names in lower case, for other people's servers.
+
+    Args:
+        without: Names in lower case to leave out, besides those that frame the message.
+
+    Raises:
+        ValueError: If a field has a control character, which is a handler's bug.
+    """
+    lines = []
+    for name, value in fields:
+        lower = name.lower()
+        if lower in _OURS or lower in without:
+            continue
+        if _CONTROL.search(name) or _CONTROL.search(value):
+            raise ValueError("a field of the answer contains a control character")
+        lines.append(
+            (lower.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape"))
+        )
+    return lines
+
+
+def plain_content(status: int) -> bytes:
+    """Return the one line that an answer of the frontend itself consists of."""
+    return b"%d %s\n" % (status, _phrase(status))
+
+
 def plain_answer(status: int) -> bytes:
     """Return a whole answer of the frontend itself, after which the connection is closed."""
-    text = b"%d %s\n" % (status, _phrase(status))
+    text = plain_content(status)
     return (
         b"HTTP/1.1 %d %s\r\n"
         b"Content-Type: text/plain; charset=utf-8\r\n"

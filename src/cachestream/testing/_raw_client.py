@@ -199,6 +199,16 @@ class RawClient:
         self._buffered = rest + self._buffered
         return found + mark
 
+    async def arriving(self) -> None:
+        """Wait until there is something to receive, and leave it there."""
+        arrived = asyncio.Event()
+        self._loop.add_reader(self.socket, arrived.set)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await arrived.wait()
+        finally:
+            self._loop.remove_reader(self.socket)
+
     async def some(self, limit: int = 262_144) -> bytes:
         """Receive at least one byte and at most ``limit``; nothing at the end."""
         if self._buffered:
