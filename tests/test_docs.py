@@ -197,9 +197,10 @@ def test_commands_in_examples_exist(code: str) -> None:
         words = shlex.split(line, comments=True)
         assert words[0] == "$"
         if words[1] == "cachestream":
-            command = program.commands[words[2]]
+            command, given = program.commands[words[2]], words[3:]
+            while isinstance(command, click.Group) and given and given[0] in command.commands:
+                command, given = command.commands[given[0]], given[1:]
             known = {flag for param in command.params for flag in param.opts + param.secondary_opts}
-            given = words[3:]
             if "--" in given:
                 given = given[: given.index("--")]
             assert {word for word in given if word.startswith("-")} <= known

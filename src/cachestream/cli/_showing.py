@@ -9,6 +9,7 @@ import attrs
 import click
 from click.shell_completion import get_completion_class
 
+from cachestream.cli._doctor import doctor
 from cachestream.cli._exits import EPILOG, Exit, Failure
 from cachestream.cli._options import SettingsCommand, with_settings
 from cachestream.cli._output import columns, json_option, print_json
@@ -62,15 +63,20 @@ def _require_listener(host: str, port: int) -> None:
         ) from error
 
 
-@click.command(epilog=EPILOG)
+@click.group(epilog=EPILOG, invoke_without_command=True)
 @click.option("--check", is_flag=True, help="Import each one; fail if one is broken.")
 @json_option
-def plugins(check: bool, as_json: bool) -> None:
+@click.pass_context
+def plugins(ctx: click.Context, check: bool, as_json: bool) -> None:
     """List transports, stores and frontends that are installed.
 
     Only metadata is read, unless --check is given. CACHESTREAM_PLUGINS=off leaves out all
     that are not ours; with names and commas between them it leaves out all others.
+
+    `cachestream plugins doctor NAME` checks one of them from end to end.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     rows = Registry().listing(load=check)
     if as_json:
         print_json([attrs.asdict(row) for row in rows])
@@ -88,6 +94,9 @@ def plugins(check: bool, as_json: bool) -> None:
     broken = [row.qualified_name for row in rows if row.status == "broken"]
     if broken:
         raise Failure(f"broken: {', '.join(broken)}")
+
+
+plugins.add_command(doctor)
 
 
 @click.command(epilog=EPILOG)
