@@ -17,7 +17,7 @@ help:
 	@echo "make demo       show the main job on this machine alone, in about ten seconds"
 	@echo "make test       run all tests but the long ones"
 	@echo "make test-long  run the long tests"
-	@echo "make check      run ruff, mypy and the import contracts, and build the docs"
+	@echo "make check      run ruff, mypy and the import contracts"
 	@echo "make format     put the code into the project's form"
 	@echo "make docs       write the generated pages anew, and build the site in build/docs"
 	@echo "make clean      remove .venv and all that was made"
@@ -41,7 +41,7 @@ test: $(STAMP) system
 test-long: $(STAMP) system
 	CACHESTREAM_PLUGINS=off $(BIN)/python -m pytest -n $(JOBS) -m long --timeout 1800 $(ARGS)
 
-check: lint types layers site
+check: lint types layers
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

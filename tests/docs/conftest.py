@@ -170,9 +170,8 @@ def shell_environment(tmp_path: Path) -> dict[str, str]:
     temporary.mkdir()
     player = shutil.which("mpv")
     assert player is not None, "mpv is missing: `make test` installs it"
-    (shims / "mpv").write_text(
-        f'#!/bin/sh\nexec {player} --no-config --vo=null --ao=null --ao-null-untimed --untimed "$@"\n'
-    )
+    silent = "--no-config --vo=null --ao=null --ao-null-untimed --untimed"
+    (shims / "mpv").write_text(f'#!/bin/sh\nexec {player} {silent} "$@"\n')
     (shims / "mpv").chmod(0o755)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CACHESTREAM_", "PYTEST"))}
     return {
