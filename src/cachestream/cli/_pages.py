@@ -11,7 +11,7 @@ import attrs
 from cachestream import errors, events
 from cachestream.registry import GROUPS, KINDS, Registry
 
-__all__ = ["errors_page", "events_page", "plugins_page"]
+__all__ = ["errors_page", "events_page", "metrics_page", "plugins_page"]
 
 _ERRORS_INTRO: Final = """\
 # Errors
@@ -63,6 +63,55 @@ A name that two distributions claim raises {py:exc}`cachestream.errors.PluginCon
 is used; write `"distribution:name"` then. Nobody can claim one of our names.
 `cachestream plugins` lists what there is, and `--check` imports it.
 """
+
+
+_METRICS_INTRO: Final = """\
+# Metrics
+
+What `/-/metrics` shows; how to get there is told in [watch it](../how-to/metrics.md).
+Counters begin with the manager; gauges are as of the scrape.
+Beside these there are those of the process, as every Prometheus client has them:
+`process_open_fds`, `process_max_fds`, `process_resident_memory_bytes` and so on.
+
+| metric | kind | labels | meaning |
+|---|---|---|---|"""
+
+_METRICS_OUTRO: Final = """\
+The label `outcome` says how a request was answered. Each request has one in the end:
+
+| outcome | means |
+|---|---|
+| `hit` | all of it was held |
+| `miss` | nothing was held |
+| `partial` | some was held, the rest was fetched |
+| `stale` | what was held had to be checked at the origin first |
+| `bypass` | it went past the store |
+| `denied` | it was not let in, or named nothing that may be asked for |
+| `refused` | the origin refused it (4xx), or its range lies past the end |
+| `failed` | it could not be answered (5xx) |
+| `abandoned` | the client left before there was an answer |
+
+```{eval-rst}
+.. automodule:: cachestream.metrics
+   :members: MetricsCollector, MetricsPage
+
+.. autoclass:: cachestream.frontends.AdminServer
+   :members:
+```
+"""
+
+
+def metrics_page() -> str:
+    """Return the page with one row for each metric, as its collector describes it."""
+    # Here and not above: it needs an extra.
+    from cachestream.metrics import METRICS
+
+    rows = [
+        f"| `{each.name}` | {each.kind} | {', '.join(f'`{label}`' for label in each.labels)} "
+        f"| {each.help} |"
+        for each in METRICS
+    ]
+    return "\n".join([_METRICS_INTRO, *rows, "", _METRICS_OUTRO])
 
 
 def errors_page() -> str:

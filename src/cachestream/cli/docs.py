@@ -25,7 +25,7 @@ from cachestream.cli._options import (
     flag_names,
     format_default,
 )
-from cachestream.cli._pages import errors_page, events_page, plugins_page
+from cachestream.cli._pages import errors_page, events_page, metrics_page, plugins_page
 from cachestream.settings import describe
 
 __all__ = ["PAGES", "cli_page", "settings_page"]
@@ -168,6 +168,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "cli.md": cli_page,
     "errors.md": lambda: f"{_NOTE}\n{errors_page()}",
     "events.md": lambda: f"{_NOTE}\n{events_page()}",
+    "metrics.md": lambda: f"{_NOTE}\n{metrics_page()}",
     "plug-ins.md": lambda: f"{_NOTE}\n{plugins_page()}",
 }
 """The generated pages by file name."""
