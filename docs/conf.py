@@ -20,8 +20,6 @@ release = version = cachestream.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
-# A glob at the end of a toctree takes up pages that nobody has put in order yet.
-suppress_warnings = ["toc.empty_glob"]
 nitpicky = True
 
 # -- Markdown ----------------------------------------------------------------
@@ -63,10 +61,10 @@ pygments_dark_style = "native"
 nitpick_ignore_regex = [
     (
         r"py:.*",  # the standard library
-        r"(asyncio|collections|contextlib|datetime|enum|io|logging|os|pathlib|random|ssl|types)\..+",
+        r"(asyncio|collections|contextlib|datetime|enum|io|logging|os|pathlib|random|socket|ssl|types)\..+",
     ),
     (r"py:.*", r"bisect|ResourceWarning"),
-    (r"py:.*", r"(aiohttp|attr|attrs|click|fsspec|pytest|yarl)\..+"),  # libraries
+    (r"py:.*", r"(aiohttp|attr|attrs|click|fsspec|prometheus_client|pytest|yarl)\..+"),  # libraries
     (r"py:.*", r"WriteableBuffer"),  # a name that only type checkers know
 ]
 
@@ -84,6 +82,11 @@ def resolve(app, env, node, contnode):
     thing = _import(target)
     if isinstance(thing, typing.TypeVar):
         return contnode
+    if isinstance(thing, type) and thing.__name__.endswith("Options"):
+        # What a plug-in calls `Options` has no name of its own; its fields are a table there.
+        return make_refnode(
+            app.builder, node["refdoc"], "reference/plug-ins", None, contnode, thing.__name__
+        )
     module = getattr(thing, "__module__", None)
     if module and hasattr(thing, "__qualname__"):
         target = f"{module}.{thing.__qualname__}"
@@ -91,10 +94,21 @@ def resolve(app, env, node, contnode):
         env, node.get("py:module"), node.get("py:class"), target, None, searchmode=1
     )
     homes = {entry.node_id: (name, entry) for name, entry in found}
+    homes = homes if len(homes) == 1 else _inherited(domain, node, target)
     if len(homes) != 1:  # nothing, or more than one thing that could be meant
         return None
     ((name, entry),) = homes.values()
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name)
+
+
+def _inherited(domain, node, target):
+    """Find a name in the bases of the class whose docstring speaks of it."""
+    cls = _import(f"{node.get('py:module')}.{node.get('py:class')}")
+    for base in getattr(cls, "__mro__", ()):
+        name = f"{base.__module__}.{base.__qualname__}.{target}"
+        if name in domain.objects:
+            return {name: (name, domain.objects[name])}
+    return {}
 
 
 def _import(target):

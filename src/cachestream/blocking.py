@@ -170,7 +170,7 @@ class CacheManager:
     ) -> T:
         """Run a coroutine of one's own on the loop; return its result.
 
-        For what has no counterpart here: the `store`, the `handler`, several things at a time.
+        For what has no counterpart here: the ``store``, the ``handler``, several things at a time.
 
         Args:
             work: Called with the asynchronous manager.

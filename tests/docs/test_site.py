@@ -1,14 +1,40 @@
 """The site can be built, and what is built holds together."""
 
 import html.parser
+import importlib
+import posixpath
 import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from sphinx.util.inventory import InventoryFile
 
 ROOT = Path(__file__).parents[2]
+
+# Modules whose names users write.
+PUBLIC = [
+    "cachestream.abc",
+    "cachestream.backends",
+    "cachestream.blocking",
+    "cachestream.core.fields",
+    "cachestream.core.ranges",
+    "cachestream.core.representation",
+    "cachestream.core.spans",
+    "cachestream.core.validators",
+    "cachestream.errors",
+    "cachestream.events",
+    "cachestream.frontends",
+    "cachestream.fsspec",
+    "cachestream.metrics",
+    "cachestream.settings",
+    "cachestream.testing",
+    "cachestream.testing.origin",
+    "cachestream.testing.stores",
+    "cachestream.testing.transports",
+    "cachestream.transports",
+]
 
 
 class Page(html.parser.HTMLParser):
@@ -68,6 +94,24 @@ def test_the_site_is_whole(site: Path) -> None:
             elif target in pages and unquote(parts.fragment) not in {"", *pages[target].anchors}:
                 wrong.append(f"{path.name}: {link} has no such anchor")
     assert wrong == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_in_the_reference(site: Path, name: str) -> None:
+    """What a public module has in its `__all__` is described under a public name."""
+    with (site / "objects.inv").open("rb") as file:
+        inventory = InventoryFile.load(file, "", posixpath.join)
+    known = {name for kind, names in inventory.items() if kind.startswith("py:") for name in names}
+    module = importlib.import_module(name)
+    missing = []
+    for each in module.__all__:
+        thing = getattr(module, each)
+        home = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', '')}"
+        if not {f"{name}.{each}", home} & known:
+            missing.append(each)
+    assert missing == []
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ class DiskStore(Store):
     at rest is found when it is first read after an opening, and is a hole then. An entry is
     written by one process at a time; others see what it had committed when they opened it.
 
-    When `max_size` is reached, idle entries that are not pinned give way, least recently
+    When ``max_size`` is reached, idle entries that are not pinned give way, least recently
     used first. Entries with a ``file`` are the user's: they do not count for the limit, and
     stay until they are deleted.
 

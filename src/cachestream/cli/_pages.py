@@ -9,6 +9,8 @@ from typing import Any, Final
 import attrs
 
 from cachestream import errors, events
+from cachestream.cli._options import format_default
+from cachestream.config import OptionRow, describe_options
 from cachestream.registry import GROUPS, KINDS, Registry
 
 __all__ = ["errors_page", "events_page", "metrics_page", "plugins_page"]
@@ -62,6 +64,10 @@ see [fsspec](fsspec.md).
 A name that two distributions claim raises {py:exc}`cachestream.errors.PluginConflictError` when it
 is used; write `"distribution:name"` then. Nobody can claim one of our names.
 `cachestream plugins` lists what there is, and `--check` imports it.
+
+Options go with the name: `Plugin("objects", url="s3://bucket/cache")` in Python, a table
+`[store.objects]` in [a file](../how-to/configure.md#a-file), `CACHESTREAM_STORE_OBJECTS_URL` as a
+variable, `--option store.objects.url=s3://bucket/cache` as a flag.
 """
 
 
@@ -94,10 +100,9 @@ The label `outcome` says how a request was answered. Each request has one in the
 ```{eval-rst}
 .. automodule:: cachestream.metrics
    :members: MetricsCollector, MetricsPage
-
-.. autoclass:: cachestream.frontends.AdminServer
-   :members:
 ```
+
+What serves the page is {py:class}`cachestream.frontends.AdminServer`.
 """
 
 
@@ -154,23 +159,46 @@ def plugins_page() -> str:
         parts.append(f"| `{GROUPS[kind]}` | {role} | `CacheManager({kind}=…)` |")
     parts += ["", _PLUGINS_OUTRO]
     registry = Registry("off")
+    ours = [i for i in registry.listing(load=True) if i.distribution == "cachestream"]
     for kind in KINDS:
         parts += [f"## Our {kind}s\n", "| name | class | what it is |\n|---|---|---|"]
-        for info in registry.listing(load=True):
-            if info.kind == kind and info.distribution == "cachestream":
-                role = "{py:class}`~" + info.target.replace(":", ".") + "`"
-                parts.append(f"| `{info.name}` | {role} | {_cell(_code(info.doc))} |")
+        mine = [info for info in ours if info.kind == kind]
+        for info in mine:
+            role = "{py:class}`~" + info.target.replace(":", ".") + "`"
+            parts.append(f"| `{info.name}` | {role} | {_cell(_markdown(info.doc))} |")
         parts.append("")
+        for info in mine:
+            parts += _options_of(f"{kind}.{info.name}", registry.get(kind, info.name))
     return "\n".join(parts)
+
+
+def _options_of(name: str, cls: type) -> list[str]:
+    """Return the options of a plug-in as a table, nothing if it has none."""
+    rows = describe_options(cls) if hasattr(cls, "Options") else ()
+    if not rows:
+        return []
+    parts = [f"### Options of `{name}`\n", "| option | default | meaning |\n|---|---|---|"]
+    for row in rows:
+        default = "must be given" if row.required else _default(row)
+        meaning = row.help + (f" ({row.unit})" if row.unit else "")
+        meaning += "; *secret*" if row.secret else ""
+        parts.append(f"| `{row.name}` | {_cell(default)} | {_cell(meaning)} |")
+    return [*parts, ""]
+
+
+def _default(row: OptionRow) -> str:
+    if isinstance(row.default, tuple) and row.default:
+        return ", ".join(str(value) for value in row.default)
+    return format_default(attrs.asdict(row, recurse=False))
 
 
 def _first(kind: type) -> str:
     """Return the first sentence of a docstring as the cell of a table."""
-    return _cell(_code(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]))
+    return _cell(_markdown(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]))
 
 
-def _code(text: str) -> str:
-    """Return a docstring's text as Markdown: its double backticks are code, single ones too."""
+def _markdown(text: str) -> str:
+    """Return a docstring's text as Markdown, where any backticks are code."""
     return " ".join(text.split()).replace("``", "`")
 
 

@@ -60,7 +60,7 @@ class Configuration:
         return self.settings.get(name, default)
 
     def arguments(self, **overrides: Any) -> dict[str, Any]:
-        """Return the keyword arguments of a `CacheManager`.
+        """Return the keyword arguments of a `cachestream.CacheManager`.
 
         Args:
             overrides: Settings, ``store``, ``transport`` and ``frontend`` that go before what

@@ -179,7 +179,7 @@ class CachestreamFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore
 
         Raises:
             NotImplementedError: If ``mode`` is another than ``rb``.
-            OSError: If nothing can be learnt of the file; see `info`.
+            OSError: If nothing can be learnt of the file; see ``info``.
         """
         _check_mode(mode)
         details = await self._info(path)
