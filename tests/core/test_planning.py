@@ -81,6 +81,8 @@ def states(draw, *, limits=FEW):
         running=running,
         window=draw(st.one_of(st.none(), st.integers(0, 40))),
         limit=limit,
+        spread=draw(st.integers(1, 6)),
+        least_part=draw(st.integers(0, 20)),
         complete_length=length,
     )
 
@@ -440,3 +442,89 @@ def test_before_the_first_head_a_second_reader_waits():
         wants=(Want(Span(500, 600)),),
     )
     assert plan(unknown) == ()
+
+
+# ---------------------------------------------------------------------------
+# Several connections for one resource
+# ---------------------------------------------------------------------------
+
+
+@given(states())
+def test_no_part_that_is_given_away_is_smaller_than_the_least(state):
+    """A part is halved only if both halves are worth a connection."""
+    alone = planned(attrs.evolve(state, spread=1))
+    shared = planned(state)
+    if len(shared.running) > len(alone.running):
+        began = {run.position for run in alone.running}
+        for run in shared.running:
+            if run.position not in began:
+                assert run.stop - run.position >= state.least_part
+
+
+@given(states())
+def test_sharing_leases_the_same_bytes(state):
+    """Whether one fetches it or several do: what is wanted is leased alike."""
+    alone, shared = leased(planned(attrs.evolve(state, spread=1))), leased(planned(state))
+    for want in state.wants:
+        for gap in missing(state, want):
+            assert list(alone.within(gap)) == list(shared.within(gap))
+
+
+@given(states())
+def test_enough_is_shared_by_as_many_as_shall(state):
+    """No part stays large enough to be halved while fewer run than shall."""
+    if state.linear or not state.known:
+        return
+    after = planned(state)
+    if len(after.running) < min(state.spread, state.limit):
+        wanted = SpanSet(gap for want in state.wants for gap in missing(state, want))
+        for run in after.running:
+            hole = Span(run.position, run.stop)
+            stop = max((part.stop for part in wanted.within(hole)), default=run.position)
+            assert stop - run.position < 2 * max(state.least_part, 1)
+
+
+def test_what_a_reader_is_before_is_shared_first():
+    """The part before the reader is halved, not the larger one that nobody waits for."""
+    wants = (Want(Span(0, 400)), Want(Span(0, 1000), urgent=False))
+    running = (Running(1, 0, 1000),)
+    shared = state(wants=wants, running=running, spread=2, least_part=100)
+    assert plan(shared) == (Shorten(1, 200), Start(Span(200, 1000)))
+    again = plan(attrs.evolve(planned(shared), spread=4))
+    assert again == (
+        Shorten(1, 100),
+        Shorten(100, 300),
+        Start(Span(100, 200)),
+        Start(Span(300, 1000)),
+    )
+
+
+def test_what_is_left_is_shared_when_readers_have_enough():
+    """An idle connection takes the later half of the largest part that is left."""
+    wants = (Want(Span(0, 50)), Want(Span(0, 1000), urgent=False))
+    running = (Running(1, 0, 200), Running(2, 200, 1000))
+    shared = state(wants=wants, running=running, spread=3, least_part=100)
+    assert plan(shared) == (Shorten(2, 600), Start(Span(600, 1000)))
+
+
+def test_without_a_known_end_nothing_is_halved():
+    """Half of what has no end cannot be told."""
+    endless = state(
+        complete_length=None,
+        wants=(Want(Span(0, UNBOUNDED)),),
+        running=(Running(1, 0, UNBOUNDED),),
+        spread=4,
+        least_part=1,
+    )
+    assert plan(endless) == ()
+
+
+def test_a_helper_gives_way_to_a_reader():
+    """At the limit, a reader that seeks gets the connection of one that only helps another."""
+    wants = (Want(Span(800, 900)), Want(Span(0, 400)))
+    running = (Running(1, 0, 100), Running(2, 100, 200), Running(3, 200, 400))
+    seek = state(wants=wants, running=running, spread=3, least_part=50, limit=3)
+    after = planned(seek)
+    assert Span(800, 900) in [Span(run.position, run.stop) for run in after.running]
+    assert leased(after).covers(Span(0, 400))
+    assert len(after.running) == 3

@@ -6,13 +6,18 @@ disjoint and never contain a stored byte when they are made. The plan starts, ex
 shortens or stops leases so that every wanted byte is stored or leased, no two leases
 share a byte, and nothing is leased that nobody wants (but for what is worth finishing).
 
+Where one connection is the limit, several share what is wanted: the later half of the
+largest part goes to each new one, the part before a reader first, so that the reader sees
+bytes in order at the sum of their speeds.
+
 rclone's rule decides between waiting and opening a connection: a reader at ``p`` waits
 for a download at ``q`` while ``q ≤ p < q + window``; farther away it gets its own.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Iterable
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -30,6 +35,10 @@ __all__ = [
     "apply_plan",
     "plan",
 ]
+
+
+LEAST_PART: Final = 1 << 20
+"""Least that a download is given of a part that another one would have fetched, in bytes."""
 
 
 @attrs.frozen
@@ -61,6 +70,8 @@ class PlanState:
         window: How far past a download's position a reader waits for it, in bytes;
             None: any distance.
         limit: How many downloads may run.
+        spread: How many of them shall share what is wanted, if there is enough of it.
+        least_part: Least that one is given of another's part, in bytes.
         complete_length: Length of the representation, None while unknown.
         linear: The origin cannot be asked for parts, or parts could not be joined: there is
             one exchange from the start to the end, and everybody waits for it.
@@ -73,6 +84,8 @@ class PlanState:
     running: tuple[Running, ...] = ()
     window: int | None = None
     limit: int = 8
+    spread: int = 1
+    least_part: int = LEAST_PART
     complete_length: int | None = None
     linear: bool = False
     known: bool = True
@@ -145,6 +158,7 @@ def plan(state: PlanState) -> tuple[Action, ...]:
                     starved = True
         if [(lease.position, lease.stop) for lease in leases] == before:
             break
+    _spread(state, leases)
     return _actions(state, leases)
 
 
@@ -248,7 +262,7 @@ def _split(state: PlanState, leases: list[_Lease], lease: _Lease, want: Want) ->
     The room may be that of the lease itself, if nobody as urgent wants what it is at: a
     reader that seeks must not wait for all that lies before.
     """
-    if not _make_room(state, leases, want, spare=lease):
+    if not _make_room(state, leases, want, spare=lease, playhead=True):
         return lease
     later = _Lease(None, want.span.start, lease.stop, 0)
     lease.stop = later.position
@@ -269,7 +283,8 @@ def _lease_hole(
         if goes_on or not _too_far(state, before, hole.start):
             before.stop = stop
             return before
-    if _make_room(state, leases, want, spare=before):
+    playhead = want.urgent and hole.start == want.span.start
+    if _make_room(state, leases, want, spare=before, playhead=playhead):
         lease = _Lease(None, hole.start, stop, 0)
         leases.append(lease)
         leases.sort(key=lambda each: each.position)
@@ -289,18 +304,50 @@ def _lease_before(state: PlanState, leases: list[_Lease], position: int) -> _Lea
     return found if stored is None or stored >= position else None
 
 
-def _make_room(state: PlanState, leases: list[_Lease], asking: Want, spare: _Lease | None) -> bool:
+def _make_room(
+    state: PlanState, leases: list[_Lease], asking: Want, spare: _Lease | None, *, playhead: bool
+) -> bool:
     """Make sure that one more download may run, at the cost of one that no other reader is at.
 
-    ``spare`` is ended only when there is no other.
+    ``spare`` is ended only when there is no other. For a reader's next byte (``playhead``) one
+    gives way, too, that only helps another: what it leaves is taken by the one before it.
     """
     if len(leases) < state.limit:
         return True
     idle = [lease for lease in leases if lease.rank is None and not _serves(state, lease, asking)]
+    if not idle and playhead:
+        idle = [lease for lease in leases if _helps_only(state, leases, lease)]
     if not idle:
         return False
     leases.remove(next((lease for lease in reversed(idle) if lease is not spare), idle[-1]))
     return True
+
+
+def _helps_only(state: PlanState, leases: list[_Lease], lease: _Lease) -> bool:
+    """Tell whether a lease only goes on where another one ends, and no reader is in it."""
+    part = Span(lease.position, lease.stop)
+    goes_on = any(other.stop == lease.position for other in leases if other is not lease)
+    return goes_on and not any(want.urgent and want.span.start in part for want in state.wants)
+
+
+def _spread(state: PlanState, leases: list[_Lease]) -> None:
+    """Halve the largest parts until as many downloads as shall share what is wanted do."""
+    urgent = [want for want in state.wants if want.urgent]
+    least = 2 * max(state.least_part, 1)
+    working = [lease for lease in leases if _end(state, lease) > lease.position]
+    while len(working) < min(state.spread, state.limit):
+        parts = [(_part(state, lease, urgent), lease) for lease in working]
+        if not any(len(part) >= least for part, _ in parts):
+            parts = [(_part(state, lease, state.wants), lease) for lease in working]
+        part, lease = max(parts, key=lambda each: len(each[0]), default=(Span(0, 0), None))
+        # Without a known end there is no half of what is left.
+        if lease is None or len(part) < least or part.stop >= UNBOUNDED:
+            return
+        middle = part.start + len(part) // 2
+        later = _Lease(None, middle, lease.stop, 0, lease.rank)
+        lease.stop, lease.keep = middle, min(lease.keep, middle)
+        leases.append(later)
+        working.append(later)
 
 
 def _serves(state: PlanState, lease: _Lease, asking: Want) -> bool:
@@ -319,7 +366,7 @@ def _actions(state: PlanState, leases: list[_Lease]) -> tuple[Action, ...]:
     cuts: list[Action] = [Stop(ident) for ident in before if ident not in kept]
     grows: list[Action] = []
     for lease in leases:
-        stop = min(lease.stop, max(_wanted_stop(state, lease), lease.keep))
+        stop = _end(state, lease)
         if lease.ident is None:
             grows.append(Start(Span(lease.position, stop)))
         elif stop <= lease.position:
@@ -331,8 +378,17 @@ def _actions(state: PlanState, leases: list[_Lease]) -> tuple[Action, ...]:
     return (*cuts, *grows)
 
 
-def _wanted_stop(state: PlanState, lease: _Lease) -> int:
-    """Return how far a lease is wanted; its position when nobody wants any of it."""
+def _end(state: PlanState, lease: _Lease) -> int:
+    """Return how far a lease is wanted or worth keeping; its position if not at all."""
+    wanted = _part(state, lease, state.wants)
+    return max(lease.position, min(lease.stop, max(wanted.stop, lease.keep)))
+
+
+def _part(state: PlanState, lease: _Lease, wants: Iterable[Want]) -> Span:
+    """Return what of a lease is wanted, from the first such byte to the last."""
     hole = Span(lease.position, lease.stop)
-    parts = (_clip(want.span, state.complete_length).intersection(hole) for want in state.wants)
-    return max((part.stop for part in parts if part), default=lease.position)
+    clipped = (_clip(want.span, state.complete_length).intersection(hole) for want in wants)
+    parts = [part for part in clipped if part]
+    if not parts:
+        return Span(lease.position, lease.position)
+    return Span(min(part.start for part in parts), max(part.stop for part in parts))
