@@ -3,8 +3,10 @@
 import random
 
 import pytest
+import pytest_asyncio
 from cachestream.testing.origin import pattern
 
+from cachestream_signed import SignedTransport
 from support import MIB, Nginx, OAuthServer
 
 
@@ -19,6 +21,20 @@ def environment(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     # Authlib speaks http only if it is told to.
     monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
+
+
+@pytest_asyncio.fixture
+async def sign():
+    """Return a function that makes a transport of rules; it is closed after the test."""
+    made = []
+
+    def make(*rules, inner=None):
+        made.append(SignedTransport(rules, inner))
+        return made[-1]
+
+    yield make
+    for transport in made:
+        await transport.aclose()
 
 
 @pytest.fixture(scope="session")

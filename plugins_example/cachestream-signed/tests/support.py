@@ -19,6 +19,8 @@ from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator, JWTBearerTokenValida
 from cachestream import CacheManager
 from cachestream.abc import UpstreamRequest
 from flask import Flask, Response, request
+from joserfc import jwt
+from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -71,7 +73,7 @@ def make_cache(tmp_path, transport, **more):
 
 _NGINX = """
 daemon off;
-master_process off;
+{user}
 worker_processes 1;
 pid {root}/pid;
 error_log {root}/error.log notice;
@@ -109,11 +111,16 @@ class Nginx:
         program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
         assert program, "nginx is missing: apt-get install nginx"
         self.www.mkdir(parents=True)
-        # nginx looks at files as another user if it is started by root.
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         with listener:
             self.port = listener.getsockname()[1]
-            text = _NGINX.format(root=self.root, port=self.port, locations=self._locations)
+            text = _NGINX.format(
+                root=self.root,
+                port=self.port,
+                locations=self._locations,
+                # Its workers would be somebody else, who may not look into a test's directory.
+                user="" if os.getuid() else "user root root;",
+            )
             (self.root / "nginx.conf").write_text(text)
             self._process = subprocess.Popen(
                 [program, "-p", str(self.root), "-e", "error.log", "-c", "nginx.conf"],
@@ -230,7 +237,7 @@ class OAuthServer:
         self.gate.set()
         self.refresh_token = "canary-refresh-0"
         self.rotate = False
-        key = OctKey.generate_key(256)
+        self._key = key = OctKey.generate_key(256)
         self._app = app = Flask("oauth")
         app.logger.disabled = True
         issuer = AuthorizationServer(app, self._client, self._save)
@@ -250,6 +257,21 @@ class OAuthServer:
         protector.register_token_validator(validator)
         app.add_url_rule("/token", "token", lambda: self._token(issuer), methods=["POST"])
         app.add_url_rule("/film", "film", lambda: self._film(protector))
+
+    def check(self, asked):
+        """Return 401 for an `Origin` unless a request has a token that counts."""
+        token = (asked.fields.get("Authorization") or "").removeprefix("Bearer ")
+        try:
+            claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
+            registry = jwt.JWTClaimsRegistry(
+                iss={"essential": True, "value": ISSUER},
+                aud={"essential": True, "value": AUDIENCE},
+                exp={"essential": True},
+            )
+            registry.validate(claims)
+        except JoseError:
+            return 401
+        return 401 if token in self.revoked else None
 
     def _client(self, client_id):
         return _Client() if client_id == CLIENT_ID else None

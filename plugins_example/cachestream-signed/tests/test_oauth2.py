@@ -9,50 +9,47 @@ import pytest
 from cachestream.errors import ConfigurationError, ConnectError, TransportError
 from cachestream.testing import Origin
 
-from cachestream_signed import Bearer, CredentialsError, OAuth2, SignedTransport
+from cachestream_signed import Bearer, CredentialsError, OAuth2
 from cachestream_signed import _oauth2 as module
 from support import CLIENT_ID, CLIENT_SECRET, Clock, exchange, netloc
 
 CLIENT = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
 
 
-def make_transport(oauth, *, clock=None, **options):
+def make_rule(oauth, *, clock=None, **options):
     more = {} if clock is None else {"clock": clock}
     source = OAuth2(oauth.token_url, **{**CLIENT, **more, **options})
-    return SignedTransport([Bearer(oauth.authority, token=source, **more)])
+    return Bearer(oauth.authority, token=source, **more)
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("auth_method", ["basic", "post"])
-async def test_client_credentials_open_the_resource(oauth, film, auth_method):
+async def test_client_credentials_open_the_resource(sign, oauth, film, auth_method):
     """The server gives a token, and its resource lets the holder read ranges."""
-    transport = make_transport(oauth, auth_method=auth_method, scope="read")
+    transport = sign(make_rule(oauth, auth_method=auth_method, scope="read"))
     got = await exchange(transport, oauth.film_url, ("Range", "bytes=5-99"))
     assert got == (206, film[5:100])
     got = await exchange(transport, oauth.film_url, ("Range", "bytes=5-9"), ("If-Range", '"old"'))
     assert got == (200, film)
-    await transport.aclose()
     assert len(oauth.issued) == 1
     assert oauth.asked[0]["grant_type"] == "client_credentials"
     assert ("client_secret" in oauth.asked[0]) == (auth_method == "post")
 
 
 @pytest.mark.asyncio
-async def test_without_a_rule_nothing_opens(oauth):
+async def test_without_a_rule_nothing_opens(sign, oauth):
     """The resource does check: who has no token gets 401."""
-    transport = SignedTransport([Bearer("example.com", token="x")])
+    transport = sign(Bearer("example.com", token="x"))
     assert (await exchange(transport, oauth.film_url))[0] == 401
-    forged = SignedTransport([Bearer(oauth.authority, token="e30.e30.e30")])
+    forged = sign(Bearer(oauth.authority, token="e30.e30.e30"))
     assert (await exchange(forged, oauth.film_url))[0] == 401
-    await transport.aclose()
-    await forged.aclose()
 
 
 @pytest.mark.asyncio
-async def test_many_requests_ask_for_one_token(oauth):
+async def test_many_requests_ask_for_one_token(sign, oauth):
     """However many begin together, the token endpoint is asked once."""
     oauth.gate.clear()
-    transport = make_transport(oauth)
+    transport = sign(make_rule(oauth))
     urls = [oauth.film_url] * 12
     tasks = [
         asyncio.ensure_future(exchange(transport, url, ("Range", "bytes=0-0"))) for url in urls
@@ -61,14 +58,13 @@ async def test_many_requests_ask_for_one_token(oauth):
         await asyncio.sleep(0.01)
     oauth.gate.set()
     assert {status for status, _ in await asyncio.gather(*tasks)} == {206}
-    await transport.aclose()
     assert (len(oauth.asked), len(oauth.issued)) == (1, 1)
 
 
 @pytest.mark.asyncio
-async def test_a_token_that_is_revoked_is_replaced_once(oauth):
+async def test_a_token_that_is_revoked_is_replaced_once(sign, oauth):
     """A 401 gets another token, for all who hold the old one, and the request goes again."""
-    transport = make_transport(oauth)
+    transport = sign(make_rule(oauth))
     assert (await exchange(transport, oauth.film_url, ("Range", "bytes=0-0")))[0] == 206
     oauth.revoked.update(oauth.issued)
     got = await asyncio.gather(
@@ -76,11 +72,10 @@ async def test_a_token_that_is_revoked_is_replaced_once(oauth):
     )
     assert {status for status, _ in got} == {206}
     assert len(oauth.issued) == 2
-    await transport.aclose()
 
 
 @pytest.mark.asyncio
-async def test_a_resource_that_always_refuses_is_asked_twice(oauth):
+async def test_a_resource_that_always_refuses_is_asked_twice(sign, oauth):
     """There is one renewal an exchange: then the 401 is the answer, with its page."""
 
     class Everything(set):
@@ -88,48 +83,44 @@ async def test_a_resource_that_always_refuses_is_asked_twice(oauth):
             return True
 
     oauth.revoked = Everything()
-    transport = make_transport(oauth)
+    transport = sign(make_rule(oauth))
     assert await exchange(transport, oauth.film_url) == (401, b"no")
     assert [status for _, status in oauth.requests] == [401, 401]
     assert len(oauth.issued) == 2
-    await transport.aclose()
 
 
 @pytest.mark.asyncio
-async def test_a_token_is_renewed_by_its_time(oauth):
+async def test_a_token_is_renewed_by_its_time(sign, oauth):
     """What expires_in says is counted from when the token was asked for."""
     clock = Clock()
     oauth.lifetime = 600
-    transport = make_transport(oauth, clock=clock)
+    transport = sign(make_rule(oauth, clock=clock))
     for after, tokens in [(0, 1), (500, 1), (41, 2), (500, 2), (1000, 3)]:
         clock.now += after
         assert (await exchange(transport, oauth.film_url, ("Range", "bytes=0-0")))[0] == 206
         assert len(oauth.issued) == tokens
     assert 401 not in [status for _, status in oauth.requests]
-    await transport.aclose()
 
 
 @pytest.mark.asyncio
-async def test_a_refresh_token_gets_tokens(oauth):
+async def test_a_refresh_token_gets_tokens(sign, oauth):
     """With one the grant is refresh_token, and the client still says who it is."""
-    transport = make_transport(oauth, refresh_token=oauth.refresh_token)
+    transport = sign(make_rule(oauth, refresh_token=oauth.refresh_token))
     assert (await exchange(transport, oauth.film_url, ("Range", "bytes=0-0")))[0] == 206
     assert oauth.asked[0]["grant_type"] == "refresh_token"
-    await transport.aclose()
 
 
 @pytest.mark.asyncio
-async def test_a_rotated_refresh_token_is_kept(oauth, tmp_path):
+async def test_a_rotated_refresh_token_is_kept(sign, oauth, tmp_path):
     """A server that gives another one each time is followed, also by the next process."""
     path = tmp_path / "refresh"
     path.write_text(f"{oauth.refresh_token}\n")
     oauth.rotate = True
     for round_ in range(3):
-        transport = make_transport(oauth, refresh_token_file=path)
+        transport = sign(make_rule(oauth, refresh_token_file=path))
         assert (await exchange(transport, oauth.film_url, ("Range", "bytes=0-0")))[0] == 206
         oauth.revoked.update(oauth.issued)
         assert (await exchange(transport, oauth.film_url, ("Range", "bytes=0-0")))[0] == 206
-        await transport.aclose()
         assert len(oauth.issued) == 2 * (round_ + 1)
     assert path.read_text().strip() == oauth.refresh_token
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -145,9 +136,9 @@ async def test_a_rotated_refresh_token_is_kept(oauth, tmp_path):
         ({"refresh_token": "canary-wrong"}, "invalid_grant"),
     ],
 )
-async def test_a_refusal_of_the_endpoint_is_a_clear_error(oauth, options, code):
+async def test_a_refusal_of_the_endpoint_is_a_clear_error(sign, oauth, options, code):
     """It names the endpoint and the error's code, and no secret."""
-    transport = make_transport(oauth, **options)
+    transport = sign(make_rule(oauth, **options))
     with pytest.raises(CredentialsError) as caught:
         await exchange(transport, oauth.film_url)
     text = str(caught.value)
@@ -155,33 +146,30 @@ async def test_a_refusal_of_the_endpoint_is_a_clear_error(oauth, options, code):
     assert oauth.token_url in text
     assert "canary" not in text
     assert oauth.requests == []
-    await transport.aclose()
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_an_endpoint_in_trouble_may_be_asked_again(oauth, status):
+async def test_an_endpoint_in_trouble_may_be_asked_again(sign, oauth, status):
     """That is an error of the transport, which the engine tries again."""
     oauth.down = status
-    transport = make_transport(oauth)
+    transport = sign(make_rule(oauth))
     with pytest.raises(TransportError) as caught:
         await exchange(transport, oauth.film_url)
     assert str(status) in str(caught.value)
     oauth.down = None
     assert (await exchange(transport, oauth.film_url))[0] == 200
-    await transport.aclose()
 
 
 @pytest.mark.asyncio
-async def test_an_endpoint_that_is_not_there_is_a_connect_error(oauth):
+async def test_an_endpoint_that_is_not_there_is_a_connect_error(sign, oauth):
     """The error names the endpoint, not the film."""
     async with Origin() as origin:
         url = origin.url("/token")
-    transport = SignedTransport([Bearer(oauth.authority, token=OAuth2(url, **CLIENT))])
+    transport = sign(Bearer(oauth.authority, token=OAuth2(url, **CLIENT)))
     with pytest.raises(ConnectError) as caught:
         await exchange(transport, oauth.film_url)
     assert netloc(url) in str(caught.value)
-    await transport.aclose()
 
 
 @pytest.mark.asyncio

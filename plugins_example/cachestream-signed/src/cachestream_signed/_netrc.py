@@ -34,6 +34,8 @@ class Netrc(Signer):
         more: As for `Signer`.
     """
 
+    for_any_host = True
+
     def __init__(self, *origins: str, file: str | Path | None = None, **more: Any) -> None:
         super().__init__(*(origins or ("*",)), **more)
         self._file = None if file is None else Path(file)

@@ -182,7 +182,7 @@ class OAuth2(TokenSource):
                 raise CredentialsError(
                     f"the token endpoint refuses ({status}): {code if code.isprintable() else '?'}",
                     url=str(self._url),
-                    hint="Check client_id, its secret, the scope, and whether a refresh token ended",
+                    hint="Check client_id, its secret, the scope; a refresh token may have ended",
                 ) from None
             answer = {}
         except (ValueError, TypeError, AttributeError):

@@ -72,7 +72,10 @@ def parse_rule(origins: str, text: str, settings: Settings | None = None) -> Sig
     maker = _KINDS.get(words.kind)
     if maker is None:
         words.fail(f"no kind of signature is called {words.kind!r}", words.kind, _KINDS)
-    signer = maker(origins.replace(",", " ").split(), words, settings or Settings())
+    named = origins.replace(",", " ").split()
+    if not named:
+        words.fail("it names no origin")
+    signer = maker(named, words, settings or Settings())
     words.finish()
     return signer
 

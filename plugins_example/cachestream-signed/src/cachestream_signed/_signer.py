@@ -22,13 +22,11 @@ class Refusal:
         status: Its status code.
         content: The beginning of its page, at most 64 KiB.
         date: Its Date field, None if it has none.
-        sent_at: When the request was sent, seconds since the epoch.
     """
 
     status: int
     content: bytes = attrs.field(default=b"", repr=False)
     date: str | None = None
-    sent_at: float = 0.0
 
 
 class Signer(ABC):
@@ -60,6 +58,9 @@ class Signer(ABC):
     sends_secret: ClassVar[bool] = True
     """Whether a listener on the wire would learn a secret; if so, http needs ``allow_http``."""
 
+    for_any_host: ClassVar[bool] = False
+    """Whether ``*`` may be its origin, since it looks itself for which hosts it has something."""
+
     refusals: ClassVar[frozenset[int]] = frozenset()
     """The statuses for which `renew` and `explain` are asked."""
 
@@ -73,6 +74,11 @@ class Signer(ABC):
             )
         self.origins = tuple(OriginPattern.parse(origin) for origin in origins)
         self.follow_redirects = follow_redirects
+        if not self.for_any_host and not all(origin.host for origin in self.origins):
+            raise ConfigurationError(
+                f"{type(self).__name__} would sign for every host that there is",
+                hint="Name those that the credentials are for",
+            )
         plain = [origin.text for origin in self.origins if origin.is_plain]
         if plain and self.sends_secret and not allow_http:
             raise ConfigurationError(

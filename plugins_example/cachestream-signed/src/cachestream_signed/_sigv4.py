@@ -171,7 +171,7 @@ class SigV4(Signer):
         return bool(await self._current() != old)
 
     def explain(self, sent: UpstreamRequest, refusal: Refusal) -> CacheStreamError | None:
-        return refusals.explain(refusal, url=sent.source, region=self.region)
+        return refusals.explain(sent, refusal, region=self.region)
 
 
 _Signature = Callable[

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
+
+from cachestream.abc import UpstreamRequest
 
 from cachestream_signed._errors import SignatureRefusedError
 from cachestream_signed._signer import Refusal
@@ -18,6 +21,8 @@ ENDED: Final = frozenset({"ExpiredToken", "TokenRefreshRequired", "RequestExpire
 _CODE: Final = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,80})\s*</Code>")
 _REGION: Final = re.compile(rb"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
 
+_HAS_EXPIRED: Final = b"Request has expired"
+_TIME: Final = re.compile(r"\b[0-9]{8}T[0-9]{6}Z\b")
 _SKEWED: Final = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"})
 _HINTS: Final = {
     "SignatureDoesNotMatch": "Check the secret key, and that no proxy changes the URL or Range",
@@ -37,15 +42,18 @@ def code_of(content: bytes) -> str:
     return match[1].decode("ascii") if match else ""
 
 
-def explain(refusal: Refusal, *, url: str, region: str) -> SignatureRefusedError | None:
+def explain(
+    sent: UpstreamRequest, refusal: Refusal, *, region: str
+) -> SignatureRefusedError | None:
     """Return an error that says what to do; None if the signature is not what is wrong.
 
     The page itself is not passed on then: it may repeat what was signed, a session token
     included. One that says AccessDenied goes on as it is, as from any origin.
     """
     code = code_of(refusal.content)
-    if code in _SKEWED:
-        message, hint = _skewed(refusal)
+    if code in _SKEWED or (code == "AccessDenied" and _HAS_EXPIRED in refusal.content):
+        # What was signed a moment ago has expired only if two clocks differ.
+        message, hint = _skewed(sent, refusal), "Set the clock (NTP)"
     elif code not in _HINTS:
         return None
     else:
@@ -53,17 +61,20 @@ def explain(refusal: Refusal, *, url: str, region: str) -> SignatureRefusedError
         named = _REGION.search(refusal.content)
         if named and named[1].decode() != region:
             hint = f"The rule says region {region}; the origin says {named[1].decode()}"
-    return SignatureRefusedError(message, status=refusal.status, code=code, url=url, hint=hint)
+    return SignatureRefusedError(
+        message, status=refusal.status, code=code, url=sent.source, hint=hint
+    )
 
 
-def _skewed(refusal: Refusal) -> tuple[str, str]:
+def _skewed(sent: UpstreamRequest, refusal: Refusal) -> str:
     message = "the origin refuses the signature: the clock of this machine is wrong"
+    signed = _TIME.search(f"{sent.fields.get('x-amz-date')} {sent.url}")
     try:
-        there = parsedate_to_datetime(refusal.date or "").timestamp()
+        there = parsedate_to_datetime(refusal.date or "")
     except ValueError:
-        return message, "Set the clock (NTP)"
-    off = refusal.sent_at - there
-    if abs(off) < 60:  # the clock that signs is not the one that was compared
-        return message, "Set the clock (NTP)"
-    word = "ahead of" if off > 0 else "behind"
-    return f"{message}, {abs(off):.0f} s {word} the origin's", "Set the clock (NTP)"
+        return message
+    if signed is None:
+        return message
+    here = datetime.strptime(signed[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    off = (here - there).total_seconds()
+    return f"{message}, {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the origin's"

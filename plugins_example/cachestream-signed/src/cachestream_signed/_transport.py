@@ -145,7 +145,6 @@ async def _look_at(response: UpstreamResponse) -> tuple[UpstreamResponse, Refusa
         status=response.status,
         content=bytes(page.content),
         date=response.fields.get("date"),
-        sent_at=response.request_time,
     )
     return _Replayed(response, refusal.content), refusal
 
