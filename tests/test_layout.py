@@ -27,6 +27,7 @@ ELSEWHERE = {
     "_engine/*.py": ("simulation/test_engine.py", "the engine is tested as a whole, by schedules"),
     "backends/_*.py": ("backends/test_disk.py", "parts of the disk store"),
     "fsspec/_*.py": ("test_fsspec.py", "parts of the file system"),
+    "inspection/_*.py": ("test_inspection.py", "parts of the inspector"),
     "frontends/_*.py": ("frontends/test_loopback.py", "parts of the loopback frontend"),
     "transports/_*.py": ("transports/test_http.py", "parts of the HTTP transport"),
     "testing/origin/*.py": ("testing/test_origin.py", "parts of the origin"),

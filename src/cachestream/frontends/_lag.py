@@ -27,9 +27,9 @@ class LoopLag:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
-        """Measure the running loop until `stop`."""
-        self._loop = asyncio.get_running_loop()
+    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Measure a loop, by default the running one, until `stop`."""
+        self._loop = loop or asyncio.get_running_loop()
         self._wait()
 
     def stop(self) -> None:
