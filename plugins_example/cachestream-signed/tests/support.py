@@ -227,8 +227,9 @@ class OAuthServer:
         refresh_token: What a refresh needs; another one after each, if ``rotate`` is set.
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, ssl_context=None) -> None:
         self.content = content
+        self._ssl = ssl_context
         self.issued, self.asked, self.requests = [], [], []
         self.lifetime = 3600
         self.revoked = set()
@@ -340,13 +341,19 @@ class OAuthServer:
 
     def __enter__(self):
         self._server = make_server(
-            "127.0.0.1", 0, self._app, threaded=True, request_handler=_QuietHandler
+            "127.0.0.1",
+            0,
+            self._app,
+            threaded=True,
+            request_handler=_QuietHandler,
+            ssl_context=self._ssl,
         )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
         self.authority = f"127.0.0.1:{self._server.server_port}"
-        self.token_url = f"http://{self.authority}/token"
-        self.film_url = f"http://{self.authority}/film"
+        scheme = "http" if self._ssl is None else "https"
+        self.token_url = f"{scheme}://{self.authority}/token"
+        self.film_url = f"{scheme}://{self.authority}/film"
         return self
 
     def __exit__(self, *exc):

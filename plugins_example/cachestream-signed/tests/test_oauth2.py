@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import re
+import ssl
 import stat
 
 import pytest
+import trustme
+from cachestream import HttpTransport
 from cachestream.errors import ConfigurationError, ConnectError, TransportError
 from cachestream.testing import Origin
 
 from cachestream_signed import Bearer, CredentialsError, OAuth2
 from cachestream_signed import _oauth2 as module
-from support import CLIENT_ID, CLIENT_SECRET, Clock, exchange, netloc
+from support import CLIENT_ID, CLIENT_SECRET, Clock, OAuthServer, exchange, netloc
 
 CLIENT = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
 
@@ -34,6 +37,27 @@ async def test_client_credentials_open_the_resource(sign, oauth, film, auth_meth
     assert len(oauth.issued) == 1
     assert oauth.asked[0]["grant_type"] == "client_credentials"
     assert ("client_secret" in oauth.asked[0]) == (auth_method == "post")
+
+
+@pytest.mark.asyncio
+async def test_the_endpoint_proves_who_it_is(sign, film, tmp_path):
+    """With its authority in ca_file a secret is sent to it, without that nothing is."""
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    with OAuthServer(film, context) as oauth:
+        for ca_file in (None, path):
+            inner = HttpTransport(ca_file=path)
+            transport = sign(make_rule(oauth, ca_file=ca_file), inner=inner)
+            if ca_file is None:
+                with pytest.raises(ConnectError) as caught:
+                    await exchange(transport, oauth.film_url)
+                assert "ca_file" in str(caught.value)
+                assert oauth.asked == []
+            else:
+                assert await exchange(transport, oauth.film_url) == (200, film)
 
 
 @pytest.mark.asyncio
