@@ -2,12 +2,15 @@
 
 import hashlib
 import hmac
+import importlib
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from cachestream import CacheManager
+from cachestream import CacheManager, Settings
 from cachestream.abc import UpstreamRequest
 from cachestream.testing._raw_client import RawClient
 from cachestream.testing.origin import Origin, pattern
@@ -79,6 +82,43 @@ async def test_a_bearer_token_goes_to_its_host_only():
         sent[url] = request.fields.get("Authorization")
     await wrapper.aclose()
     assert list(sent.values()) == ["Bearer hush", None, None]
+
+
+@pytest.fixture
+def signed_example(monkeypatch):
+    """Return the package of the example that the page points to."""
+    folder = HOW_TO.parents[1] / "plugins_example" / "cachestream-signed"
+    monkeypatch.syspath_prepend(folder / "src")
+    yield importlib.import_module("cachestream_signed")
+    for name in [each for each in sys.modules if each.partition(".")[0] == "cachestream_signed"]:
+        del sys.modules[name]
+
+
+@pytest.mark.asyncio
+async def test_the_lines_for_the_example_sign(signed_example, tmp_path):
+    """Each rule of the page is one, and signs for the host that it names."""
+    text = re.search(r"```toml\n(.*?)```", (HOW_TO / "sign-requests.md").read_text(), re.DOTALL)[1]
+    for name in ("token", "cdn"):
+        (tmp_path / name).write_text("hush")
+    (tmp_path / ".netrc").write_text("machine media.example.com login me password hush\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    read = tomllib.loads(text.replace("/run/secrets", str(tmp_path)))
+    assert read["cachestream"]["transport"] == "signed"
+    rules = read["transport"]["signed"]["rules"]
+    rules["media.example.com"] += f" file={tmp_path / '.netrc'}"
+    options = signed_example.Options(rules=rules)
+    transport = signed_example.SignedTransport.from_settings(Settings(), options)
+    sent = {}
+    for host in ("api", "cdn", "media", "other"):
+        request = await transport.prepare(make_request(f"https://{host}.example.com/film"))
+        sent[host] = (request.fields.get("Authorization"), "md5=" in request.url)
+    await transport.aclose()
+    assert sent == {
+        "api": ("Bearer hush", False),
+        "cdn": (None, True),
+        "media": ("Basic bWU6aHVzaA==", False),
+        "other": (None, False),
+    }
 
 
 def make_request(url):
