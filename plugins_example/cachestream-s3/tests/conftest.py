@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
+import threading
 import uuid
 from collections.abc import Iterator
 
 import attrs
-import obstore
 import pytest
 from cachestream.testing import SwiftServer
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
 from cachestream_s3 import S3Options
-from moto.server import ThreadedMotoServer
 from places import KIB, S3Place
 
 
 @pytest.fixture(scope="session")
 def swift() -> Iterator[SwiftServer]:
-    """OpenStack Swift: a real object store, whose PUT honours If-None-Match but not If-Match."""
+    """OpenStack Swift: a real object store.
+
+    It has no If-Match on PUT, and looks at If-None-Match before it begins to write: of two
+    PUTs at the same moment both may succeed.
+    """
     with SwiftServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
-    """moto: a pretended one in memory, whose PUT honours both; its URL."""
+    """moto: a pretended one in memory, whose PUT honours both; its URL.
+
+    One request at a time, so that looking at a condition and writing are one step.
+    """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    application = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", 0, application, threaded=False)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.fixture
@@ -65,15 +78,12 @@ def moto_options(moto: str) -> S3Options:
         span_size=64 * KIB,
         retries=2,
     )
-    place = S3Place(attrs.evolve(options, prefix="x"))
-    import http.client
-
-    host = moto.removeprefix("http://")
-    connection = http.client.HTTPConnection(host, timeout=60)
-    connection.request("PUT", f"/{bucket}")
-    assert connection.getresponse().status == 200
-    connection.close()
-    assert obstore.list(place.door).collect() == []
+    connection = http.client.HTTPConnection(moto.removeprefix("http://"), timeout=60)
+    try:
+        connection.request("PUT", f"/{bucket}")
+        assert connection.getresponse().status == 200
+    finally:
+        connection.close()
     return options
 
 
@@ -88,3 +98,9 @@ def any_place(request: pytest.FixtureRequest) -> S3Place:
     """A place for each way to swap a head."""
     name = "swift_options" if request.param == "create" else "moto_options"
     return S3Place(request.getfixturevalue(name))
+
+
+@pytest.fixture(params=["create", "if-match"])
+def fenced_place(request: pytest.FixtureRequest, moto_options: S3Options) -> S3Place:
+    """A place for each way to swap a head, where a condition holds at the moment of writing."""
+    return S3Place(attrs.evolve(moto_options, swap=request.param))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 from cachestream.testing import StoreContract
+
 from cachestream_s3 import S3Options
 from places import MIB, S3Place
 

@@ -10,9 +10,10 @@ interface, as whoever calls, with all state in a temporary directory. It ends, a
 directory goes, with the context or with the process that opened it, however that ends.
 Needs ``pip install cachestream[swift]`` and Linux.
 
-What Swift's S3 honours and what it lacks: ``If-None-Match: *`` on a PUT is honoured (412),
-``If-Match`` on a PUT is refused (501). The deletion of many objects in one request,
-multipart uploads and listings page by page are there.
+What Swift's S3 honours and what it lacks: ``If-None-Match: *`` on a PUT is honoured (412), but
+looked at before the content is read: of two at the same moment both may succeed. ``If-Match``
+on a PUT is refused (501). The deletion of many objects in one request, multipart uploads and
+listings page by page are there.
 """
 
 from __future__ import annotations
