@@ -576,7 +576,11 @@ class CacheManager(StoredEntries):
         Raises:
             AccessDeniedError: If it is ours.
         """
-        if self._closed or self._base_url is None or urlsplit(self._base_url).port != port:
+        if self._closed or self._base_url is None:
+            return
+        # A frontend behind a proxy has another port than its URLs.
+        ports = getattr(self._frontend, "ports", (urlsplit(self._base_url).port,))
+        if port not in ports:
             return
         ip = ipaddress.ip_address(address)
         mapped = getattr(ip, "ipv4_mapped", None) or ip

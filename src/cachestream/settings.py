@@ -210,6 +210,9 @@ class Settings(StreamSettings):
         True
     """
 
+    max_host_connections: int = _setting(
+        16, "upstream connections to one host, for all streams", check=_at_least(1)
+    )
     cache_dir: Path = _setting(attrs.Factory(default_cache_dir), "directory of the disk store")
     max_size: int | None = _setting(
         None, "room all entries may take", "bytes", check=_at_least(0, optional=True)
@@ -233,6 +236,16 @@ class Settings(StreamSettings):
     start_server: bool = _setting(True, "listen on a local address")
     host: str = _setting("127.0.0.1", "address to listen on; a wider one needs a token")
     port: int = _setting(0, "port to listen on; 0 for any free one", check=_port)
+    socket_path: str | None = _setting(
+        None, "Unix socket to listen on instead of a port; `@name` for an abstract one"
+    )
+    socket_mode: str = _setting("0600", "permissions of that socket; 0660 lets its group in")
+    socket_activation: bool = _setting(
+        False, "listen on the sockets that the service manager passed, if it did"
+    )
+    public_url: str | None = _setting(
+        None, "what local URLs begin with where a proxy stands before this"
+    )
     token: str | None = _setting(None, "secret first segment of every local URL", secret=True)
     server_names: tuple[str, ...] = _setting((), "further Host values to answer to")
     allow_hosts: tuple[str, ...] = _setting(

@@ -10,7 +10,8 @@ import pytest
 
 from cachestream.abc import END
 from cachestream.frontends import LoopbackFrontend
-from cachestream.frontends._connection import MAX_HEAD, authority
+from cachestream.frontends._addresses import authority
+from cachestream.frontends._connection import MAX_HEAD
 from cachestream.testing._raw_client import RawClient, request_bytes
 from cachestream.testing.fakes import (
     FakeHandler,

@@ -10,6 +10,7 @@ import yarl
 from cachestream.abc import RequestHead
 from cachestream.errors import ConfigurationError, InvalidURLError, ServerUnavailableError
 from cachestream.frontends import LoopbackFrontend, _loopback
+from cachestream.frontends._addresses import listen_error
 from cachestream.settings import Settings
 from cachestream.testing._raw_client import RawClient, request_bytes
 from cachestream.testing.fakes import FakeHandler, answer_with
@@ -100,7 +101,7 @@ async def test_foreign_address_is_said() -> None:
 @pytest.mark.asyncio
 async def test_forbidden_port_is_said() -> None:
     """A port that only the superuser may use is a configuration error with advice."""
-    error = _loopback._listen_error("127.0.0.1", 80, PermissionError(13, "no"))
+    error = listen_error("127.0.0.1", 80, PermissionError(13, "no"))
     assert "above 1023" in str(error)
 
 

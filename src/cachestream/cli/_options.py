@@ -71,6 +71,10 @@ STORE: Final = ("cache_dir", "max_size", "min_free", "durability")
 SERVER: Final = (
     "host",
     "port",
+    "socket_path",
+    "socket_mode",
+    "socket_activation",
+    "public_url",
     "token",
     "server_names",
     "allow_hosts",

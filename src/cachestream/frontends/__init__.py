@@ -1,7 +1,14 @@
 """Frontends: how clients reach a `cachestream.abc.Handler`."""
 
+from cachestream.frontends._activation import count_inherited, passed_only_loopback
 from cachestream.frontends._admin import AdminServer
 from cachestream.frontends._asgi import AsgiFrontend
 from cachestream.frontends._loopback import LoopbackFrontend
 
-__all__ = ["AdminServer", "AsgiFrontend", "LoopbackFrontend"]
+__all__ = [
+    "AdminServer",
+    "AsgiFrontend",
+    "LoopbackFrontend",
+    "count_inherited",
+    "passed_only_loopback",
+]

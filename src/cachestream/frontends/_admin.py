@@ -20,9 +20,8 @@ from cachestream.core.access import AccessPolicy, judge_client
 from cachestream.core.fields import Fields
 from cachestream.core.urls import matches_token, origin_form, split_token
 from cachestream.errors import ConfigurationError, InvalidURLError
-from cachestream.frontends._connection import authority
+from cachestream.frontends._addresses import WILDCARDS, authority, is_loopback, listen_error
 from cachestream.frontends._lag import LoopLag
-from cachestream.frontends._loopback import _WILDCARDS, _is_loopback, _listen_error
 from cachestream.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class AdminServer:
         open_to_all: bool = False,
         server_names: tuple[str, ...] = (),
     ) -> None:
-        if not token and not open_to_all and not _is_loopback(host):
+        if not token and not open_to_all and not is_loopback(host):
             raise ConfigurationError(
                 f"admin_host {host!r} would show metrics to others on the network",
                 hint="Set a token, set admin_open if that is meant, or listen on 127.0.0.1",
@@ -126,7 +125,7 @@ class AdminServer:
             port = await self._listen(runner)
             self._served = self._authorities(port)
             self._lag.start()
-            yield f"http://{authority((_WILDCARDS.get(self._host, self._host), port))}"
+            yield f"http://{authority((WILDCARDS.get(self._host, self._host), port))}"
         finally:
             self._lag.stop()
             await runner.cleanup()
@@ -135,12 +134,12 @@ class AdminServer:
         try:
             await web.TCPSite(runner, self._host or None, self._port).start()
         except (OSError, OverflowError) as error:
-            raise _listen_error(self._host, self._port, error) from error
+            raise listen_error(self._host, self._port, error) from error
         return int(runner.addresses[0][1])
 
     def _authorities(self, port: int) -> frozenset[str]:
-        named = {authority((self._host, port))} if self._host not in _WILDCARDS else set()
-        if _is_loopback(self._host) or self._host in _WILDCARDS:
+        named = {authority((self._host, port))} if self._host not in WILDCARDS else set()
+        if is_loopback(self._host) or self._host in WILDCARDS:
             named |= {f"{name}:{port}" for name in _LOCAL_NAMES}
         return frozenset(named)
 
@@ -167,7 +166,7 @@ class AdminServer:
     def _served_on(self, request: web.BaseRequest) -> frozenset[str]:
         """Return what Host may say: on a wider address the one that was reached, too."""
         transport = request.transport
-        if _is_loopback(self._host) or transport is None:
+        if is_loopback(self._host) or transport is None:
             return self._served
         return self._served | {authority(transport.get_extra_info("sockname"))}
 

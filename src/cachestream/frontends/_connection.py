@@ -24,12 +24,13 @@ from cachestream.core.fields import Fields
 from cachestream.core.urls import display
 from cachestream.errors import CacheStreamError
 from cachestream.frontends._access import AccessRecord, access_logger
+from cachestream.frontends._addresses import authority, is_unix
 from cachestream.frontends._heads import Framing, framing_of, plain_answer
 from cachestream.frontends._links import ClientGoneError, Link, link_to, reset_on_close, tune
 from cachestream.frontends._pump import ContentError, Pump
 from cachestream.frontends._shared import CLOSING, LASTING, NO_BODY, Shared
 
-__all__ = ["MAX_HEAD", "MAX_LINE", "Connection", "authority", "exchange_of"]
+__all__ = ["MAX_HEAD", "MAX_LINE", "Connection", "exchange_of"]
 
 logger = logging.getLogger("cachestream.frontends")
 
@@ -86,9 +87,12 @@ class Connection(web.RequestHandler):
             return
         shared.clients.add(self)
         self._client = peer[0] if isinstance(peer, tuple) else None
-        self._served = shared.served
-        if shared.add_local:
-            self._served |= {authority(transport.get_extra_info("sockname"))}
+        if is_unix(transport.get_extra_info("socket")):
+            self._served = shared.served_unix
+        elif shared.add_local:
+            self._served = shared.served | {authority(transport.get_extra_info("sockname"))}
+        else:
+            self._served = shared.served
         tune(transport)
         super().connection_made(transport)
         if self._task_handler is not None:
@@ -418,9 +422,3 @@ def _close(answer: Answer) -> None:
         answer.close()
     except Exception:
         logger.exception("an answer could not be closed")
-
-
-def authority(address: tuple[Any, ...]) -> str:
-    """Return a socket's address as it stands in a URL and in Host: ``[::1]:4612``."""
-    host, port = str(address[0]).partition("%")[0].removeprefix("::ffff:"), address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

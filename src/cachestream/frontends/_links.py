@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from cachestream.abc import Buffer
+from cachestream.frontends._addresses import is_unix
 
 __all__ = ["ClientGoneError", "Link", "SocketLink", "TransportLink", "link_to", "tune"]
 
@@ -139,8 +140,11 @@ class SocketLink(Link):
         return self._took(self._live().send(lead, _MSG_MORE))
 
     def uncork(self) -> None:
+        sock = self._live()
         # Setting it again pushes what is pending, at once instead of after 200 ms (tcp(7)).
-        self._live().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A Unix socket holds nothing back.
+        if not is_unix(sock):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def sendfile(self, descriptor: int, offset: int, count: int) -> int:
         return self._took(os.sendfile(self._live().fileno(), descriptor, offset, count))

@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import ipaddress
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Self
 
 from cachestream.abc import Frontend, Handler
-from cachestream.core.urls import display, local_path, normalize, source_of
-from cachestream.errors import ConfigurationError, InvalidURLError, ServerUnavailableError
-from cachestream.frontends._connection import authority
+from cachestream.errors import ConfigurationError, ServerUnavailableError
+from cachestream.frontends._activation import take_inherited
+from cachestream.frontends._addresses import is_loopback
+from cachestream.frontends._naming import LocalUrls, authorities_of, check_base_url
+from cachestream.frontends._places import (
+    UNIX_URL,
+    InheritedPlace,
+    Listener,
+    Place,
+    SocketFilePlace,
+    TcpPlace,
+)
 from cachestream.frontends._server import ConnectionServer
 from cachestream.frontends._shared import Limits, Shared
+from cachestream.frontends._unix import check_mode, check_socket_path
 from cachestream.settings import Settings
 
 __all__ = ["LoopbackFrontend"]
 
 logger = logging.getLogger("cachestream.frontends")
 
-_BACKLOG: Final = 1024
-
 # A handler that does not end when cancelled must not keep a program from ending.
 _CLOSE_TIMEOUT_S: Final = 5.0
 
 _PROBE_TIMEOUT_S: Final = 1.0
 
-_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
+_TOKEN_HINT: Final = "Set a token, or listen on 127.0.0.1"  # noqa: S105
 
 
 class LoopbackFrontend(Frontend):
@@ -39,6 +45,10 @@ class LoopbackFrontend(Frontend):
 
     It may be served again after its context was left, but only once at a time. A client
     that shuts down its sending side gets what is held; nothing is waited for on its behalf.
+
+    On a Unix socket its permissions say who may come in, and Host is compared with names only
+    if there are any: `public_url` or ``server_names``. Local URLs begin with `public_url`, else
+    with `http://cachestream.localhost`, which a client that is told of the socket may ask.
 
     Args:
         host: The address to listen on; anything wider than loopback needs a token.
@@ -48,9 +58,18 @@ class LoopbackFrontend(Frontend):
         client_idle_timeout: Seconds a client may take nothing of its answer before it is
             cut; None for ever.
         max_clients: Connections at a time; one more is answered 503.
+        socket_path: A Unix socket to listen on instead: an absolute path, or ``@name`` for an
+            abstract one, which has no permissions.
+        socket_mode: Permissions of the socket, as octal digits.
+        public_url: What clients see before local paths, where a proxy stands before this.
+        server_names: Whether further names are configured, for Unix sockets.
+        activation: Whether to listen on what a service manager passed, if it did. That is
+            taken once; when the context is left, it is closed.
+        sockets: Sockets to listen on instead of all these; they are closed as those are.
 
     Raises:
-        ConfigurationError: If ``host`` is wider than loopback and there is no token.
+        ConfigurationError: If ``host`` is wider than loopback and there is no token, or an
+            argument cannot be.
     """
 
     def __init__(
@@ -62,11 +81,16 @@ class LoopbackFrontend(Frontend):
         schemes: frozenset[str] = frozenset({"http", "https"}),
         client_idle_timeout: float | None = None,
         max_clients: int = 4096,
+        socket_path: str | None = None,
+        socket_mode: str = "0600",
+        public_url: str | None = None,
+        server_names: bool = False,
+        activation: bool = False,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
-        if not token and not _is_loopback(host):
+        if not token and not socket_path and not is_loopback(host):
             raise ConfigurationError(
-                f"listening on {host!r} would let others on the network in",
-                hint="Set a token, or listen on 127.0.0.1",
+                f"listening on {host!r} would let others on the network in", hint=_TOKEN_HINT
             )
         self._host = "127.0.0.1" if host == "localhost" else host
         self._port = port
@@ -74,9 +98,16 @@ class LoopbackFrontend(Frontend):
         self._schemes = schemes
         self._limits = Limits(clients=max_clients, client_idle=client_idle_timeout)
         self._direct = True
+        self._socket_path = check_socket_path(socket_path) if socket_path else None
+        self._socket_mode = check_mode(socket_mode)
+        self._public_url = check_base_url(public_url) if public_url else None
+        self._named = server_names or self._public_url is not None
+        self._activation = activation
+        self._sockets = tuple(sockets)
         self._server: ConnectionServer | None = None
-        self._listener: asyncio.Server | None = None
-        self._bound_port = 0
+        self._place: Place | None = None
+        self._listener: Listener | None = None
+        self._urls: tuple[LocalUrls, ...] = ()
         self._lock = asyncio.Lock()
 
     @classmethod
@@ -92,6 +123,11 @@ class LoopbackFrontend(Frontend):
             token=settings.token,
             schemes=schemes,
             client_idle_timeout=settings.client_idle_timeout,
+            socket_path=settings.socket_path,
+            socket_mode=settings.socket_mode,
+            public_url=settings.public_url,
+            server_names=bool(settings.server_names),
+            activation=settings.socket_activation,
         )
 
     @asynccontextmanager
@@ -107,57 +143,83 @@ class LoopbackFrontend(Frontend):
             raise ConfigurationError(
                 "this frontend is serving already", hint="Make one for each handler"
             )
+        place = self._choose_place()
         server = ConnectionServer(
             Shared(
                 handler=handler,
                 limits=self._limits,
-                add_local=not _is_loopback(self._host),
+                add_local=place.is_wide,
                 direct=self._direct,
             )
         )
         self._server = server
         try:
-            await self._listen(server, self._port)
-            server.shared.served = self._authorities()
+            if place.is_wide and not self._token:
+                raise ConfigurationError(
+                    "the sockets that were passed would let others on the network in",
+                    hint="Set a token, or bind them to 127.0.0.1",
+                )
+            self._listener = await place.listen(server)
+            self._place = place
+            self._name(server.shared, place)
             yield self.base_url
         finally:
-            self._server = None
-            self._bound_port = 0
+            self._server = self._place = None
+            self._urls = ()
             self._stop_listening()
+            place.close()
             await server.cut_all(_CLOSE_TIMEOUT_S)
 
-    async def _listen(self, server: ConnectionServer, port: int) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            self._listener = await loop.create_server(
-                server, self._host or None, port, backlog=_BACKLOG
+    def _choose_place(self) -> Place:
+        sockets, self._sockets = self._sockets, ()
+        if self._activation and not sockets:
+            sockets = tuple(each.sock for each in take_inherited())
+        if sockets:
+            return InheritedPlace(sockets)
+        if self._socket_path is not None:
+            return SocketFilePlace(self._socket_path, self._socket_mode)
+        return TcpPlace(self._host, self._port)
+
+    def _name(self, shared: Shared, place: Place) -> None:
+        """Settle what Host may say, and what local URLs are like."""
+        public = self._public_url
+        public_names = authorities_of(public) if public else frozenset()
+        shared.served = place.authorities | public_names
+        if self._named:
+            shared.served_unix = public_names | {"localhost", UNIX_URL.partition("://")[2]}
+        urls = [(place.url, place.authorities or {UNIX_URL.partition("://")[2]})]
+        if public:
+            urls.insert(0, (public, public_names))
+        self._urls = tuple(
+            LocalUrls(
+                base=base,
+                authorities=frozenset(names),
+                schemes=self._schemes,
+                token=self._token,
+                protocols=frozenset({"http", "https"} if base == public else {"http"}),
             )
-        except (OSError, OverflowError) as error:
-            raise _listen_error(self._host, port, error) from error
-        self._bound_port = self._listener.sockets[0].getsockname()[1]
+            for base, names in urls
+        )
 
     def _stop_listening(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
 
-    def _authorities(self) -> frozenset[str]:
-        """Return what Host may say; `Shared.add_local` adds more on wider addresses."""
-        port = self._bound_port
-        named = {authority((self._host, port))} if self._host not in _WILDCARDS else set()
-        if _is_loopback(self._host) or self._host in _WILDCARDS:
-            named |= {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
-        return frozenset(named)
-
     @property
     def base_url(self) -> str:
-        """The address for programs on this machine, without a final slash.
+        """What local URLs begin with, without a final slash; see the class for Unix sockets.
 
         Raises:
             ServerUnavailableError: If nothing is being served.
         """
         self._serving()
-        return f"http://{authority((_WILDCARDS.get(self._host, self._host), self._bound_port))}"
+        return self._urls[0].base
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """The TCP ports that are listened on."""
+        return self._place.ports if self._place is not None else frozenset()
 
     @property
     def requests(self) -> int:
@@ -175,7 +237,7 @@ class LoopbackFrontend(Frontend):
         return len(self._serving().shared.clients)
 
     def _serving(self) -> ConnectionServer:
-        if self._server is None or not self._bound_port:
+        if self._server is None or not self._urls:
             raise ServerUnavailableError(
                 "there is no local server", hint="Enter serve() before asking for local URLs"
             )
@@ -188,72 +250,49 @@ class LoopbackFrontend(Frontend):
             InvalidURLError: If ``source`` is no URL that can be fetched.
             ServerUnavailableError: If nothing is being served.
         """
-        base = self.base_url
-        if self._is_local(source):
-            if self.source_for(source) is None:
-                raise InvalidURLError("this local URL stands for no source", url=display(source))
-            return source
-        scheme = normalize(source).partition("://")[0]
-        if scheme not in self._schemes:
-            raise InvalidURLError(
-                f"no transport serves {scheme!r} URLs",
-                url=display(source),
-                hint="Known schemes: " + ", ".join(sorted(self._schemes)),
-            )
-        return base + local_path(source, token=self._token)
+        self._serving()
+        for urls in self._urls:
+            if urls.is_local(source):
+                return urls.url_for(source)
+        return self._urls[0].url_for(source)
 
     def source_for(self, url: str) -> str | None:
         """Return the source URL of a local URL, None if it is none of ours."""
-        if self._server is None or not self._is_local(url):
-            return None
-        try:
-            return source_of(url, token=self._token, schemes=self._schemes)
-        except InvalidURLError:
-            return None
-
-    def _is_local(self, url: str) -> bool:
-        """Whether a URL leads to this listener, by any of its names."""
-        scheme, _, rest = url.partition("://")
-        if scheme.lower() != "http":
-            return False
-        named = rest.replace("?", "/").replace("#", "/").partition("/")[0].lower()
-        return named in self._authorities()
+        return next(filter(None, (urls.source_for(url) for urls in self._urls)), None)
 
     async def ensure_active(self) -> bool:
-        """Check that the listener answers, and listen anew on the same port if not.
+        """Check that the listener answers, and listen anew at the same place if not.
 
         Returns:
             True if a new listener was needed.
 
         Raises:
             ServerUnavailableError: If nothing is being served.
-            ConfigurationError: If it does not answer and another program has the port now.
+            ConfigurationError: If it does not answer and another program is in its place now.
         """
         async with self._lock:
-            server = self._serving()
-            if await self._answers(server):
+            server, place = self._serving(), self._place
+            assert place is not None
+            if await self._answers(server, place):
                 return False
-            logger.warning("the listener on %s does not answer", self.base_url)
+            logger.warning("the listener on %s does not answer", place.url)
             self._stop_listening()
-            await self._listen(server, self._bound_port)
+            listener = await place.listen(server)
             if self._server is not server:  # left meanwhile
-                self._stop_listening()
+                listener.close()
+                place.close()
                 self._serving()
+            self._listener = listener
             return True
 
-    async def _answers(self, server: ConnectionServer) -> bool:
+    async def _answers(self, server: ConnectionServer, place: Place) -> bool:
         """Connect, and see whether it is our listener that takes the connection."""
         loop = asyncio.get_running_loop()
-        host = _WILDCARDS.get(self._host, self._host)
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                family, kind, proto, _, address = (
-                    await loop.getaddrinfo(host, self._bound_port, type=socket.SOCK_STREAM)
-                )[0]
-                with socket.socket(family, kind, proto) as probe:
-                    probe.setblocking(False)
-                    # Its own address has to be known before it arrives at our listener.
-                    probe.bind((host, 0))
+                # Its own address has to be known before it arrives at our listener.
+                probe, address = await place.probe()
+                with probe:
                     name, arrived = probe.getsockname(), loop.create_future()
                     server.shared.expected[name] = arrived
                     try:
@@ -263,30 +302,3 @@ class LoopbackFrontend(Frontend):
                     finally:
                         del server.shared.expected[name]
         return False
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _listen_error(host: str, port: int, error: Exception) -> ConfigurationError:
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.EADDRINUSE:
-        return ConfigurationError(
-            f"port {port} on {host} is taken",
-            hint="Stop the program that holds it, or choose another port (0 takes a free one)",
-        )
-    if number in (errno.EACCES, errno.EPERM):
-        return ConfigurationError(
-            f"port {port} on {host} is not allowed to this user",
-            hint="Choose a port above 1023 (0 takes a free one)",
-        )
-    return ConfigurationError(
-        f"cannot listen on {host}, port {port}: {error}",
-        hint="Choose an address of this machine, such as 127.0.0.1",
-    )

@@ -45,6 +45,7 @@ class Shared:
         handler: Who answers.
         limits: What a client may cost.
         served: Authorities to answer to; see `RequestHead.served`.
+        served_unix: The same at Unix sockets.
         add_local: Whether each connection's own local address is one of them too.
         direct: Whether to send past the transport where possible.
         heads: Renders heads.
@@ -59,6 +60,7 @@ class Shared:
     handler: Handler
     limits: Limits = attrs.field(factory=Limits)
     served: frozenset[str] = frozenset()
+    served_unix: frozenset[str] = frozenset()
     add_local: bool = False
     direct: bool = True
     heads: HeadWriter = attrs.field(factory=HeadWriter)

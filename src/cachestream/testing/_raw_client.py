@@ -59,10 +59,14 @@ class RawClient:
     Args:
         base: Where to connect to.
         receive_buffer: Size of the socket's receive buffer, for a client that is slow.
+        unix: Path of a Unix socket to connect to instead, NUL first for an abstract one.
     """
 
-    def __init__(self, base: str, *, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self, base: str, *, receive_buffer: int | None = None, unix: str | None = None
+    ) -> None:
         self._url = yarl.URL(base)
+        self._unix = unix
         self._receive_buffer = receive_buffer
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
@@ -71,14 +75,17 @@ class RawClient:
     async def __aenter__(self) -> Self:
         host, port = self._url.host, self._url.port
         assert host is not None
+        address: object = (host, port)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        if self._unix is not None:
+            address, family = self._unix, socket.AF_UNIX
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         if self._receive_buffer is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await self._loop.sock_connect(self._socket, (host, port))
+                await self._loop.sock_connect(self._socket, address)
         except BaseException:
             self.close()
             raise
