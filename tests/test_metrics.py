@@ -68,7 +68,7 @@ class Seen(Inspector):
 
 
 async def samples(page: MetricsPage, accept: str = "") -> dict[tuple[str, ...], float]:
-    """Scrape a page and return each value by name and values of its labels, in order of their names."""
+    """Scrape a page; return each value by its name and the values of its sorted labels."""
     content, _ = await page.render(accept)
     parse: Any = parse_openmetrics if accept == OPENMETRICS else parse_text
     return {
