@@ -15,6 +15,7 @@ from cachestream.core.representation import Representation
 from cachestream.core.spans import Span, SpanSet
 from cachestream.events import MirrorRejected
 from cachestream.settings import Settings
+from cachestream.testing import strategies as our
 
 SOURCE = "https://example.com/film.mp4?token=secret"
 DATA = random.Random(0).randbytes(100_000)
@@ -53,14 +54,13 @@ async def entry_with(store, *spans):
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 500), st.integers(1, 60)), max_size=8),
+    our.span_sets(600),
     st.integers(1, 5),
     st.integers(1, 40),
     st.integers(0, 1000),
 )
-def test_random_spans_are_held_disjoint_and_bounded(runs, count, size, seed):
+def test_random_spans_are_held_disjoint_and_bounded(held, count, size, seed):
     """Whatever is held, each span lies in it, none overlap, and none is empty or too long."""
-    held = SpanSet(Span(start, start + length) for start, length in runs)
     chosen = random_spans(held, count, size, random.Random(seed))
     assert len(chosen) <= count
     assert bool(chosen) == bool(held)

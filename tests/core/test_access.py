@@ -14,12 +14,13 @@ from cachestream.core.access import (
 )
 from cachestream.core.fields import Fields
 from cachestream.errors import ConfigurationError
+from cachestream.testing import strategies as our
 
 SERVED = frozenset({"127.0.0.1:4612", "localhost:4612", "[::1]:4612"})
 OPEN = AccessPolicy()
 TARGET = "/example.com/v.mp4"
 
-any_text = st.text(st.characters(exclude_categories=()), max_size=40)
+any_text = our.hostile_text()
 
 
 def status(

@@ -19,10 +19,10 @@ from cachestream.core.fields import (
     split_list,
     storable_fields,
 )
+from cachestream.testing import strategies as our
 
-TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcXYZ"
-tokens = st.text(TOKEN_CHARACTERS, min_size=1, max_size=8)
-any_text = st.text(st.characters(exclude_categories=()), max_size=40)
+tokens = our.tokens()
+any_text = our.hostile_text()
 lines = st.lists(st.tuples(any_text, any_text), max_size=12)
 quoted = st.text('ab ,=\\"', max_size=6).map(
     lambda text: '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -4,9 +4,9 @@ import re
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cachestream.core.media_types import MEDIA_TYPES, guess_media_type
+from cachestream.testing import strategies as our
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_nothing_is_guessed_without_an_extension(url: str) -> None:
     assert guess_media_type(url) is None
 
 
-@given(st.text(st.characters(exclude_categories=()), max_size=40))
+@given(our.hostile_text())
 @settings(deadline=None)
 def test_no_text_makes_the_guess_raise(url: str) -> None:
     """Any text has a type of the table, or none."""

@@ -18,14 +18,11 @@ from cachestream.core.ranges import (
     unsatisfied_range,
 )
 from cachestream.core.spans import Span
+from cachestream.testing import strategies as our
 
-any_text = st.text(st.characters(exclude_categories=()), max_size=40)
+any_text = our.hostile_text()
 small = st.integers(0, 40)
-specs = st.one_of(
-    st.tuples(small, small).map(lambda pair: RangeSpec(min(pair), max(pair))),
-    small.map(RangeSpec),
-    small.map(lambda length: RangeSpec(suffix_length=length)),
-)
+specs = our.range_specs(40)
 
 
 # -- parsing ---------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cachestream.core.fields import Fields, is_field_value
+from cachestream.core.fields import Fields
 from cachestream.core.representation import (
     FORMAT,
     Comparison,
@@ -18,25 +18,14 @@ from cachestream.core.representation import (
 )
 from cachestream.core.spans import UNBOUNDED
 from cachestream.core.validators import EntityTag
+from cachestream.testing import strategies as our
 
 MODIFIED = "Sun, 06 Nov 1994 08:49:37 GMT"
 LATER = "Sun, 06 Nov 1994 08:49:38 GMT"
 
-any_text = st.text(st.characters(exclude_categories=()), max_size=20)
-names = st.text("abcXYZ-0", min_size=1, max_size=8)
-values = any_text.filter(is_field_value)
-fields = st.lists(st.tuples(names, values), max_size=6).map(Fields.parse)
-times = st.floats(0, 4e9, allow_nan=False)
-representations = st.builds(
-    Representation,
-    status=st.integers(100, 599),
-    fields=fields,
-    complete_length=st.none() | st.integers(0, UNBOUNDED),
-    ranges=st.none() | st.booleans(),
-    request_time=times,
-    response_time=times,
-    selecting=st.lists(st.tuples(names, st.none() | values), max_size=3).map(tuple),
-)
+any_text = our.hostile_text(20)
+fields = our.fields()
+representations = our.representations()
 
 
 def having(length: int | None = None, **lines: str) -> Representation:

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cachestream.core.spans import UNBOUNDED, Span, SpanSet
+from cachestream.testing import strategies as our
 
 TOP = 60
 positions = st.integers(0, TOP)
-spans = st.tuples(positions, positions).map(lambda pair: Span(min(pair), max(pair)))
-span_sets = st.lists(spans, max_size=8).map(SpanSet)
+spans = our.spans(TOP)
+span_sets = our.span_sets(TOP)
 
 
 def members(span: Span) -> set[int]:

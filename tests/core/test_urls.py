@@ -23,36 +23,12 @@ from cachestream.core.urls import (
     split_token,
 )
 from cachestream.errors import ConfigurationError, InvalidURLError
+from cachestream.testing import strategies as our
 
 SCHEMES = frozenset({"http", "https", "s3", "memory"})
 
-any_text = st.text(st.characters(exclude_categories=()), max_size=60)
-labels = st.text("abcXYZ019_-", min_size=1, max_size=8)
-names = st.lists(labels, min_size=1, max_size=4).map(".".join)
-hosts = st.one_of(
-    names,
-    names.map("{}.".format),
-    st.ip_addresses(v=4).map(str),
-    st.ip_addresses(v=6).map("[{}]".format),
-    st.sampled_from(["bücher.example", "例え.テスト", "LOCALHOST", "faß.de"]),
-)
-ports = st.one_of(st.just(""), st.just(":"), st.integers(1, 65535).map(":{}".format))
-visible = st.text(
-    st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="?#"), max_size=12
-)
-escapes = st.sampled_from(["%20", "%2F", "%2f", "%C3%BC", "%", "%zz", "%2e", "..", ".", "//", "~"])
-paths = st.lists(visible | escapes, max_size=5).map("/".join)
-tails = paths.flatmap(
-    lambda path: st.one_of(
-        st.just(f"/{path}" if path else ""),
-        visible.map(lambda query: f"/{path}?{query}?&a=b"),
-        st.just(f"?{path}"),
-    )
-)
-sources = st.builds(
-    "{}://{}{}{}".format, st.sampled_from(["http", "https", "HTTPS", "s3", "memory"]), hosts, ports,
-    tails,
-)  # fmt: skip
+any_text = our.hostile_text(60)
+sources = our.sources()
 tokens = st.none() | st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8)
 
 # Text that is nearly a URL finds more than text that is none.

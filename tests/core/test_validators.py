@@ -16,13 +16,10 @@ from cachestream.core.validators import (
     if_range_matches,
     parse_http_date,
 )
+from cachestream.testing import strategies as our
 
-any_text = st.text(st.characters(exclude_categories=()), max_size=40)
-opaque = st.text(
-    st.characters(min_codepoint=0x21, exclude_characters='"\x7f', exclude_categories=("Cs",)),
-    max_size=12,
-)
-tags = st.builds(EntityTag, opaque, st.booleans())
+any_text = our.hostile_text()
+tags = our.entity_tags()
 
 NOON = 784_111_777.0
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
