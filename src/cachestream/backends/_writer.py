@@ -39,7 +39,7 @@ class DiskWriter(SpanWriter):
         self._slow = False
         self._flushing = False
         self._error: StoreError | None = None
-        self._closed = False
+        self._closed = self._settled = False
         self._waiters: list[asyncio.Future[None]] = []
         self._tail_start = self._tail_stop = position
         self._tail_sum: xxhash.xxh3_64 | None = None
@@ -68,16 +68,21 @@ class DiskWriter(SpanWriter):
             await self._shared.host.committer.flush()
 
     async def aclose(self) -> None:
-        """Commit what was written, and give the position up."""
-        if self._closed:
-            return
+        """Commit what was written, and give the position up.
+
+        If it was cancelled, closing again goes on with what was left to do.
+        """
         self._closed = True
-        if self._shared.host.stopped:
+        if self._settled or self._shared.host.stopped:
             return
         try:
             await self._wait_backlog(0)
             if self._shared.dirty:
                 await self._shared.host.committer.flush()
+            self._settled = True
+        except StoreError:
+            self._settled = True  # it is told once
+            raise
         finally:
             if not self._flushing:
                 self._leave()

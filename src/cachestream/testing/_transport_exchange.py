@@ -6,9 +6,11 @@ import asyncio
 import gzip
 import time
 
+import attrs
 import pytest
 
-from cachestream.abc import Transport
+from cachestream.abc import Transport, UpstreamRequest
+from cachestream.core.fields import Fields
 from cachestream.testing._transport_base import Collector, TransportPromises, ask
 from cachestream.testing.origin import Origin, pattern
 
@@ -28,6 +30,33 @@ class ExchangePromises(TransportPromises):
         """A transport names the schemes that it serves."""
         assert "http" in transport.schemes
         assert all(scheme == scheme.lower() for scheme in transport.schemes)
+
+    @pytest.mark.asyncio
+    async def test_prepare_keeps_what_is_asked_for(
+        self, transport: Transport, origin: Origin
+    ) -> None:
+        """A request may be signed or go elsewhere; it stays one for the same bytes."""
+        lines = (("Range", "bytes=5-9"), ("If-Range", '"v1"'))
+        request = UpstreamRequest(
+            url=origin.url("/a"), source=origin.url("/s"), fields=Fields(lines), attempt=2, hop=1
+        )
+        for method in ("GET", "HEAD"):
+            asked = attrs.evolve(request, method=method)
+            prepared = await transport.prepare(asked)
+            facts = (prepared.source, prepared.method, prepared.attempt, prepared.hop)
+            assert facts == (asked.source, method, 2, 1)
+            assert [prepared.fields.get(name) for name, _ in lines] == [v for _, v in lines]
+            assert prepared.url.partition("://")[0] in transport.schemes
+        assert origin.count("/a") == 0
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("status", [401, 403, 410])
+    async def test_refresh_gives_a_url_or_none(
+        self, transport: Transport, origin: Origin, status: int
+    ) -> None:
+        """What renews a URL gives one that this transport serves, or says that it cannot."""
+        renewed = await transport.refresh(origin.url("/a"), status)
+        assert renewed is None or renewed.partition("://")[0] in transport.schemes
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("framing", ["length", "chunked", "close"])

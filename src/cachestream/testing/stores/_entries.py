@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
@@ -71,6 +72,53 @@ class EntryPromises:
             assert entry.region_nowait(Span(20, 50)) is None
 
     @pytest.mark.asyncio
+    async def test_an_empty_span_has_no_bytes(self, place: Place) -> None:
+        """Asked for nothing, stored or not, an entry gives nothing, and never an empty region."""
+        async with closing(place) as store:
+            entry = await store.create(KEY, SOURCE, representation(100))
+            await fill(entry, b"0123456789", 10)
+            for position in (0, 10, 15, 20, 50):
+                assert bytes(await entry.read(Span(position, position))) == b""
+                assert entry.read_nowait(Span(position, position)) in (b"", None)
+                assert entry.region_nowait(Span(position, position)) is None
+                assert await entry.discard(Span(position, position)) == 0
+                entry.lease(Span(position, position)).release()
+            assert list(entry.spans) == [Span(10, 20)]
+
+    @pytest.mark.asyncio
+    async def test_readers_and_writers_use_an_entry_at_a_time(self, place: Place) -> None:
+        """While two writers fill it, readers get what is there, whole and right."""
+        data = content(600 * KIB)
+        half = len(data) // 2
+
+        async with closing(place) as store:
+            entry = await store.create(KEY, SOURCE, representation(len(data)))
+
+            async def write(start: int) -> None:
+                writer = entry.writer(start)
+                for position in range(start, start + half, 30_000):
+                    stop = min(position + 30_000, start + half)
+                    if not writer.write(data[position:stop]):
+                        await writer.drain()
+                    await asyncio.sleep(0)
+                await writer.aclose()
+
+            async def read(start: int) -> None:
+                position = start
+                while position < start + half:
+                    stop = entry.spans.run_stop(position)
+                    if stop > position:
+                        assert await entry.read(Span(position, stop)) == data[position:stop]
+                        position = stop
+                    await asyncio.sleep(0)
+
+            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+                for start in (0, half):
+                    group.create_task(write(start))
+                    group.create_task(read(start))
+            assert await entry.read(Span(0, len(data))) == data
+
+    @pytest.mark.asyncio
     async def test_handles_of_one_entry_share_their_bytes(self, place: Place) -> None:
         """What one handle writes, another handle of the same store reads at once."""
         async with closing(place) as store:
@@ -80,6 +128,22 @@ class EntryPromises:
             assert two.read_nowait(Span(0, 6)) == b"shared"
             await one.aclose()
             assert await two.read(Span(0, 6)) == b"shared"
+
+    @pytest.mark.asyncio
+    async def test_handles_opened_at_a_time_share_their_bytes(self, place: Place) -> None:
+        """Opened by many at once, and closed by all but one, an entry is one and stays open."""
+        data = content(200_000)
+        async with closing(place) as store:
+            entry_id = await published(store, data[:100_000])
+            handles = await asyncio.gather(*(store.open(entry_id) for _ in range(6)))
+            handles[0].writer(100_000).write(data[100_000:])
+            for handle in handles:
+                assert await handle.read(Span(0, len(data))) == data
+            await asyncio.gather(*(handle.aclose() for handle in handles[:-1]))
+            last = handles[-1]
+            assert await last.read(Span(0, len(data))) == data
+            reopened, _ = await asyncio.gather(store.open(entry_id), last.aclose())
+            assert await reopened.read(Span(0, len(data))) == data
 
     @pytest.mark.asyncio
     async def test_a_region_is_a_stored_prefix_in_a_file(self, place: Place) -> None:

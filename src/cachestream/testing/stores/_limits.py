@@ -66,6 +66,20 @@ class LimitPromises:
             assert (await store.usage()).allocated_bytes <= LIMIT
 
     @pytest.mark.asyncio
+    async def test_usage_counts_what_gave_way(self, place: Place) -> None:
+        """Entries that were given up for others, and the room they gave, are counted."""
+        async with closing(place, max_size=LIMIT) as store:
+            usage = await store.usage()
+            assert (usage.evicted_entries, usage.evicted_bytes) == (0, 0)
+            for number in range(8):
+                await published(store, content(100 * KIB), key=key(number))
+            usage = await store.usage()
+            assert usage.evicted_bytes >= 300 * KIB
+            assert usage.failed_commits == 0
+            gone = 8 - len(await held(store))
+            assert usage.evicted_entries == gone
+
+    @pytest.mark.asyncio
     async def test_open_and_pinned_entries_do_not_give_way(self, place: Place) -> None:
         """What is open or pinned stays, though it was used least recently."""
         data = content(100 * KIB)

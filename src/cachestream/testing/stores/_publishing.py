@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import attrs
 import pytest
 
-from cachestream.abc import Key
+from cachestream.abc import Key, StoreCapabilities
+from cachestream.core.fields import Fields
 from cachestream.core.spans import Span
 from cachestream.errors import (
     ClosedError,
@@ -117,6 +121,27 @@ class PublishingPromises:
                 await two.publish()
             assert (await only(store)).entry_id == one.entry_id
             assert await two.read(Span(0, 3)) == b"two"
+
+    @pytest.mark.asyncio
+    async def test_of_many_who_publish_at_a_time_one_succeeds(self, place: Place) -> None:
+        """However their steps mix, one is published and every other one is told."""
+        async with closing(place) as store:
+            entries = [await store.create(KEY, SOURCE, representation(1)) for _ in range(5)]
+            for number, entry in enumerate(entries):
+                await fill(entry, bytes([number]))
+            results = await asyncio.gather(
+                *(entry.publish() for entry in entries), return_exceptions=True
+            )
+            told = [result for result in results if result is not None]
+            assert len(told) == 4
+            assert all(isinstance(each, StoreConflictError) for each in told)
+            winner = entries[results.index(None)]
+            assert (await only(store)).entry_id == winner.entry_id
+            for entry in entries:
+                await entry.aclose()
+            again = await store.open(winner.entry_id)
+            assert await again.read(Span(0, 1)) == bytes([entries.index(winner)])
+            assert (await store.usage()).entries == 1
 
     @pytest.mark.asyncio
     async def test_another_variant_is_no_conflict(self, place: Place) -> None:
@@ -265,6 +290,46 @@ class PublishingPromises:
             await entry.aclose()
             assert file.read_bytes() == b"abc"
             assert (await only(store)).file == str(file)
+
+    @pytest.mark.asyncio
+    async def test_what_a_store_can_do_is_stated_once(self, place: Place) -> None:
+        """Its capabilities are one value, known before it is used and the same afterwards."""
+        store = await place.open()
+        before = store.capabilities
+        assert isinstance(before, StoreCapabilities)
+        async with store:
+            await published(store, b"x")
+            assert store.capabilities == before
+        assert store.capabilities == before
+
+    @pytest.mark.asyncio
+    async def test_an_entry_may_be_empty(self, place: Place) -> None:
+        """A representation of no bytes is published, found, and complete."""
+        async with closing(place) as store:
+            entry_id = await published(store, b"")
+            record = await only(store)
+            assert (record.entry_id, record.stored_bytes, record.complete) == (entry_id, 0, True)
+            entry = await store.open(entry_id)
+            assert not entry.spans
+
+    @pytest.mark.asyncio
+    async def test_what_is_learned_is_kept(self, place: Place) -> None:
+        """Fields that were updated, and a length, are there after the store was closed."""
+        known = attrs.evolve(
+            representation(9), fields=Fields.of(("ETag", '"b"'), ("X-Two", "1"), ("x-two", "2"))
+        )
+        async with closing(place) as store:
+            entry = await store.create(KEY, SOURCE, representation(None))
+            await entry.publish()
+            await entry.update(known)
+            assert (await only(store)).representation == known
+            await entry.aclose()
+            persistent = store.capabilities.persistent
+        async with closing(place) as store:
+            if not persistent:
+                assert await store.select(KEY) == ()
+                return
+            assert (await only(store)).representation == known
 
     @pytest.mark.asyncio
     async def test_a_store_opens_by_first_use_and_closes_once(self, place: Place) -> None:

@@ -65,6 +65,27 @@ class SurvivalPromises:
             assert await again.read(Span(0, 6)) == b"abcdef"
 
     @pytest.mark.asyncio
+    async def test_closing_a_writer_commits(self, place: Place) -> None:
+        """Bytes of a writer that was closed survive a crash, and its position is free again."""
+        store = await place.open()
+        entry = await store.create(KEY, SOURCE, representation(9))
+        await entry.publish()
+        writer = entry.writer(0)
+        writer.write(b"abc")
+        await writer.aclose()
+        other = entry.writer(3)
+        other.write(b"def")
+        await other.aclose()
+        persistent = store.capabilities.persistent
+        await place.crash()
+        async with closing(place) as store:
+            if not persistent:
+                assert await store.select(KEY) == ()
+                return
+            again = await store.open(entry.entry_id)
+            assert await again.read(Span(0, 6)) == b"abcdef"
+
+    @pytest.mark.asyncio
     async def test_committed_bytes_survive_a_crash(self, place: Place) -> None:
         """After a crash, committed bytes are there and right; others are holes, or right."""
         data = content(2 * MIB)

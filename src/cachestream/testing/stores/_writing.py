@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 import pytest
@@ -107,6 +108,31 @@ class WritingPromises:
             await writer.drain()
             await writer.aclose()
             assert await entry.read(Span(0, len(data))) == data
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("step", ["drain", "commit", "aclose"])
+    async def test_a_step_that_was_cancelled_can_be_repeated(self, place: Place, step: str) -> None:
+        """Whoever waited for it gave up; what was written is neither lost nor stuck."""
+        data = content(1024 * KIB)
+        async with closing(place) as store:
+            entry = await store.create(KEY, SOURCE, representation(len(data)))
+            writer = entry.writer(0)
+            for turns, start in enumerate(range(0, len(data), 128 * KIB)):
+                writer.write(data[start : start + 128 * KIB])
+                if step == "aclose" and start + 128 * KIB < len(data):
+                    continue
+                waiting = asyncio.ensure_future(getattr(writer, step)())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.wait((waiting,))
+            async with asyncio.timeout(60):
+                await getattr(writer, step)()
+                await writer.aclose()
+                await entry.publish()
+                await entry.aclose()
+            again = await store.open(entry.entry_id)
+            assert await again.read(Span(0, len(data))) == data
 
     @pytest.mark.asyncio
     async def test_several_writers_fill_disjoint_holes(self, place: Place) -> None:
