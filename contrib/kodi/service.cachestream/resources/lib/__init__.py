@@ -1,0 +1,1 @@
+"""Code of the add-on that does not need Kodi."""
