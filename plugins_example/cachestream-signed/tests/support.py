@@ -148,8 +148,18 @@ class Nginx:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
 
-    def log(self):
-        return (self.root / "access.log").read_text()
+    async def log(self, complete):
+        """Return the lines of the access log once they are ``complete``.
+
+        nginx writes a line after the answer, so it may come after the client has read that.
+        """
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                path = self.root / "access.log"
+                lines = path.read_text().splitlines() if path.exists() else []
+                if complete(lines):
+                    return lines
+                await asyncio.sleep(0.01)
 
 
 # ---------------------------------------------------------------------------

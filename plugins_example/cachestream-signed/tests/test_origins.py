@@ -2,7 +2,7 @@
 
 import pytest
 from cachestream.errors import ConfigurationError
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cachestream_signed import OriginPattern
@@ -96,6 +96,7 @@ def test_what_is_no_origin_is_refused(text):
 LETTERS = st.text("htps:/[].*@aA1?#% ü\ud800\0")
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text() | LETTERS, st.text() | LETTERS)
 def test_no_text_breaks_matching(pattern, url):
     """Whatever is written, parsing says it is an error, and matching says no."""
