@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
-from cachestream._engine import download, scheduling
+from cachestream._engine import download, scheduling, sharing
 from cachestream._engine.context import EngineContext
 from cachestream._engine.pool import ResourcePool
 from cachestream._engine.resource import Resource
@@ -173,7 +173,7 @@ def small_constants(monkeypatch):
     monkeypatch.setattr(download, "FIRST_REQUEST", 32 * 1024)
     monkeypatch.setattr(download, "LARGEST_REQUEST", 64 * 1024)
     monkeypatch.setattr(scheduling, "LEAST_WANT", 4 * 1024)
-    monkeypatch.setattr(scheduling, "REUSE_WINDOW", 16 * 1024)
+    monkeypatch.setattr(sharing, "LEAST_WINDOW", 16 * 1024)
     monkeypatch.setattr(scheduling, "KEEP", 8 * 1024)
 
 

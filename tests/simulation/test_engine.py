@@ -11,12 +11,13 @@ import pytest
 
 from cachestream import Settings
 from cachestream._engine import download as download_module
-from cachestream._engine import scheduling
+from cachestream._engine import scheduling, sharing
 from cachestream.abc import END, UpstreamRequest
 from cachestream.backends import MemoryMedium, MemoryStore
 from cachestream.core.fields import Fields
 from cachestream.core.ranges import RangeSpec, parse_range
 from cachestream.core.spans import Span, SpanSet
+from cachestream.core.spreading import SpreadRules
 from cachestream.errors import CacheStreamError
 from cachestream.manager import CacheManager
 from cachestream.testing.simulation import (
@@ -30,6 +31,9 @@ from cachestream.testing.simulation import (
 
 SOURCE = "https://origin.example/film.mp4"
 SEEDS = int(os.environ.get("CACHESTREAM_SEEDS", "200"))
+EAGER = SpreadRules(window=0.05, least_bytes=1, worth=0.01, respite=1.0, least_part=6_000)
+"""Tries more connections long before it would pay, so that schedules meet them."""
+
 FIRST = int(os.environ.get("CACHESTREAM_FIRST_SEED", "0"))
 
 
@@ -38,7 +42,8 @@ def small_constants(monkeypatch):
     """Engine constants are megabytes; a simulation meets their edges with small ones."""
     monkeypatch.setattr(download_module, "FIRST_REQUEST", 48 * 1024)
     monkeypatch.setattr(download_module, "LARGEST_REQUEST", 192 * 1024)
-    monkeypatch.setattr(scheduling, "REUSE_WINDOW", 40 * 1024)
+    monkeypatch.setattr(sharing, "LEAST_WINDOW", 40 * 1024)
+    monkeypatch.setattr(sharing, "AHEAD_EACH", 16 * 1024)
     monkeypatch.setattr(scheduling, "KEEP", 8 * 1024)
     monkeypatch.setattr(scheduling, "LEAST_WANT", 4 * 1024)
 
@@ -125,6 +130,8 @@ class World:
         self.manager = CacheManager(settings, store=store, transport=self.transport)
         await self.manager.start()
         self.manager._context.clock = loop.wall_clock
+        if chance.random() < 0.7:
+            self.manager._context.spread_rules = EAGER
         self.manager._context.chance = random.Random(self.seed + 2)
         clients = [asyncio.create_task(self.client()) for _ in range(chance.randrange(1, 7))]
         if chance.random() < 0.3:

@@ -15,13 +15,13 @@ from cachestream.abc import Key, Store, Transport
 from cachestream.core.access import UpstreamPolicy
 from cachestream.core.decisions import Outcome
 from cachestream.core.histogram import Histogram
+from cachestream.core.spreading import SpreadRules
 from cachestream.core.urls import default_key, display, origin_of
 from cachestream.errors import ClosedError
 from cachestream.events import Event, Listener
 from cachestream.settings import Settings
 
-from .naming import Names
-
+from .hosts import Hosts
 from .naming import Names
 
 __all__ = ["Counters", "EngineContext"]
@@ -89,6 +89,8 @@ class EngineContext:
         listeners: Called with each event.
         names: Keys and ways to renew URLs that the program gave single sources.
         named_origins: Origins the program named; they may be asked, and get credentials.
+        hosts: What was learnt of each origin.
+        spread_rules: When one resource gets several connections.
         background: Runs a coroutine as a task that somebody owns.
         upstream_policy: Which hosts any client may name, as the settings say.
     """
@@ -103,6 +105,8 @@ class EngineContext:
     key_of: Callable[[str], str] = default_key
     names: Names = attrs.field(factory=Names)
     counters: Counters = attrs.field(factory=Counters)
+    hosts: Hosts = attrs.field(factory=Hosts)
+    spread_rules: SpreadRules = attrs.field(factory=SpreadRules)
     named_origins: set[str] = attrs.field(factory=set)
     closing: bool = False
     upstream_policy: UpstreamPolicy = attrs.field(init=False)

@@ -26,8 +26,10 @@ from cachestream.core.representation import Representation
 from cachestream.core.spans import UNBOUNDED, Span
 from cachestream.errors import (
     CacheStreamError,
+    ConnectError,
     RangeNotSatisfiableError,
     StoreError,
+    TLSError,
     TransportError,
     UpstreamProtocolError,
     UpstreamStatusError,
@@ -52,6 +54,11 @@ LARGEST_REQUEST: Final = 64 * MIB
 """Requests grow between these: few enough for speed, bounded so that a seek wastes little."""
 
 
+TOO_MANY: Final = frozenset({429, 503})
+FORBIDDEN: Final = 403
+"""Statuses by which origins refuse a client's second, fourth or eighth connection."""
+
+
 class Download:
     """Fills ``[position, stop)`` of an entry; the planner may move ``stop`` while it runs.
 
@@ -74,6 +81,7 @@ class Download:
         self.began = self.position = span.start
         self.stop = span.stop
         self.received = 0
+        self.flowing = False
         self.task: asyncio.Task[None] | None = None
         self._held = None if held is None else held.retain()
         self._suffix = suffix
@@ -93,6 +101,8 @@ class Download:
     async def run(self) -> None:
         """Fetch until the hole is filled, nobody wants more, or it is of no use."""
         self._started = True
+        host = self.resource.scheduler.sharing.host
+        host.open += 1
         try:
             while not self._done:
                 try:
@@ -109,6 +119,7 @@ class Download:
                 CacheStreamError(f"the download failed: {error!r}", url=self.resource.source)
             )
         finally:
+            host.open -= 1
             await self._finish()
 
     @property
@@ -147,6 +158,8 @@ class Download:
     async def _attempt(self) -> None:
         resource, context = self.resource, self.resource.context
         asked, self._url = self._ask(), resource.url
+        self.flowing = False
+        began = asyncio.get_running_loop().time()
         response = await exchange(
             context,
             resource.source,
@@ -156,6 +169,7 @@ class Download:
             secure_only=not resource.settings.allow_insecure_redirects,
             held=self._witness(),
         )
+        resource.scheduler.sharing.host.answered(asyncio.get_running_loop().time() - began)
         async with response:
             if self._cancelled:
                 return
@@ -309,7 +323,11 @@ class Download:
         self.received += len(piece)
         self.resource.context.counters.bytes_from_origin += len(piece)
         self._retries.progressed()
+        self.flowing = True
         flowing = self._store(memoryview(piece), start)
+        self.resource.scheduler.received(len(piece))
+        if self._cancelled:
+            return False
         at_end = self._wire >= self._content_stop  # read on to the end: it keeps the connection
         return flowing and (at_end or self._wire < self.stop)
 
@@ -403,6 +421,8 @@ class Download:
         """The origin says no: renew the URL if somebody can, else remember the refusal."""
         if await self._retries.renew(status, self._url):
             return
+        if status == FORBIDDEN and self._shed():
+            return
         error = await status_error(self.resource, status, response)
         self.resource.scheduler.remember_refusal(error)
         raise error from self._retries.renewal_error
@@ -416,6 +436,8 @@ class Download:
         if resource.scheduler.is_refusal(error):
             raise error
         resource.context.counters.origin_failures += 1
+        if _means_too_many(error) and self._shed():
+            return
         pause = self._retries.failed(error, begun=self._held is not None)
         if pause is None:
             raise error
@@ -423,3 +445,18 @@ class Download:
         resource.context.emit(DownloadFailed(resource.source, error, pause))
         logger.info("retrying %s in %.2f s: %s", resource.shown, pause, error)
         await asyncio.sleep(pause)
+
+    def _shed(self) -> bool:
+        """End quietly if this is one connection more than the origin allows."""
+        if self._held is None or self.received or not self.resource.scheduler.shed(self):
+            return False
+        logger.info("%s allows no more connections", self.resource.shown)
+        self._cancelled = True
+        return True
+
+
+def _means_too_many(error: TransportError) -> bool:
+    """Tell whether an origin says so that it allows no more connections."""
+    if isinstance(error, UpstreamStatusError):
+        return error.status in TOO_MANY
+    return isinstance(error, ConnectError) and not isinstance(error, TLSError)

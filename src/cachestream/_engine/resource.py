@@ -334,6 +334,7 @@ class Resource:
             reader.outdate()
             return
         self.scheduler.check_upstream(Span(reader.position, reader.remaining.stop))
+        self.scheduler.sharing.starved()
         self.scheduler.replan()
 
     def reader_closed(self, reader: Reader) -> None:

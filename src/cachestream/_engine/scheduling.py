@@ -20,19 +20,17 @@ from cachestream.core.ranges import RangeSpec
 from cachestream.core.spans import UNBOUNDED, Span
 from cachestream.errors import CacheStreamError, ClosedError, NotStoredError
 from cachestream.events import DownloadStarted
-from cachestream.settings import KIB, MIB
+from cachestream.settings import KIB
 
 from .download import Download
 from .ephemeral import EphemeralEntry
+from .sharing import Sharing
 
 if TYPE_CHECKING:
     from .reader import Reader
     from .resource import Resource
 
 __all__ = ["Scheduler"]
-
-REUSE_WINDOW: Final = MIB
-"""How far past a download a reader waits for it when the setting says adaptive."""
 
 KEEP: Final = 256 * KIB
 """What is worth finishing of a download that nobody wants while others wait."""
@@ -49,6 +47,7 @@ class Scheduler:
 
     def __init__(self, resource: Resource) -> None:
         self._resource = resource
+        self.sharing = Sharing(resource)
         self.downloads: dict[int, Download] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.paused = False
@@ -68,8 +67,10 @@ class Scheduler:
         settings = self._resource.settings
         if settings.completion == "ahead":
             return settings.max_read_ahead
-        grown = min(max(settings.read_ahead, reader.sequential), settings.max_read_ahead)
-        return max(grown, LEAST_WANT)
+        grown = max(settings.read_ahead, reader.sequential)
+        if grown > settings.read_ahead:  # it reads in sequence
+            grown = max(grown, self.sharing.ahead)
+        return max(min(grown, settings.max_read_ahead), LEAST_WANT)
 
     def _want(self, reader: Reader) -> Want:
         """Return what a reader wants now: bounded, whatever the client asked for."""
@@ -161,8 +162,10 @@ class Scheduler:
                 Running(each.ident, each.position, each.stop, _keep(each, waiting))
                 for each in self.downloads.values()
             ),
-            window=REUSE_WINDOW if threshold == "adaptive" else threshold,
-            limit=resource.settings.max_connections,
+            window=self.sharing.window if threshold == "adaptive" else threshold,
+            limit=self.sharing.limit,
+            spread=self.sharing.target,
+            least_part=resource.context.spread_rules.least_part,
             complete_length=resource.complete_length,
             linear=resource.linear,
         )
@@ -231,6 +234,23 @@ class Scheduler:
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         self._resource.changed.fire()
+
+    def received(self, count: int) -> None:
+        """Note that bytes came, and let as many connections share the rest as pay."""
+        if self.sharing.received(count):
+            self.replan()
+
+    def shed(self, download: Download) -> bool:
+        """Do without a connection that the origin refused, if others are served.
+
+        Returns:
+            True if it shall end; what it was to fetch is left to the others.
+        """
+        if not self.sharing.shed(download):
+            return False
+        self.ended(download)
+        self.replan()
+        return True
 
     def ended(self, download: Download) -> None:
         """Forget a download that ended by itself."""

@@ -1,0 +1,90 @@
+"""What was learnt of each origin: how it answers, and how many connections it allows."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final
+
+import attrs
+
+__all__ = ["Host", "Hosts"]
+
+KNOWN: Final = 1000
+"""How many origins are remembered."""
+
+SAMPLES: Final = 64
+"""How many times to the first byte are remembered of one."""
+
+REFUSAL_S: Final = 60.0
+"""For so many seconds an origin that refused a connection is taken at its word."""
+
+SMOOTHING: Final = 0.2
+
+
+@attrs.define(eq=False)
+class Host:
+    """One origin: scheme, host and port.
+
+    Attributes:
+        open: Downloads from it that run.
+        spread: How many connections paid for one resource, as far as it was tried.
+        latency: Smoothed time from a request to its head, in seconds; None before the first.
+    """
+
+    open: int = 0
+    spread: int = 1
+    latency: float | None = None
+    _allowed: int | None = None
+    _allowed_until: float = 0.0
+    _waits: deque[float] = attrs.field(factory=lambda: deque(maxlen=SAMPLES))
+
+    def answered(self, seconds: float) -> None:
+        """Note how long a head was waited for."""
+        self._waits.append(seconds)
+        before = seconds if self.latency is None else self.latency
+        self.latency = before + SMOOTHING * (seconds - before)
+
+    @property
+    def slow(self) -> float | None:
+        """Seconds after which a head is late: the 95th percentile; None while too few are known."""
+        if len(self._waits) < SAMPLES // 4:
+            return None
+        return sorted(self._waits)[int(0.95 * (len(self._waits) - 1))]
+
+    def refused(self, now: float, allowed: int) -> None:
+        """Note that it refused one more than ``allowed`` connections."""
+        self._allowed, self._allowed_until = max(1, allowed), now + REFUSAL_S
+        self.spread = min(self.spread, self._allowed)
+
+    def room(self, now: float, most: int, own: int) -> int:
+        """Return how many connections a resource may have that has ``own`` now; at least one.
+
+        Args:
+            now: The loop's time.
+            most: How many all resources together may have.
+            own: How many of the open ones are the resource's.
+        """
+        if self._allowed is not None and now < self._allowed_until:
+            most = min(most, self._allowed)
+        return max(1, most - (self.open - own))
+
+
+class Hosts:
+    """All origins that were asked; the one longest not asked is forgotten first."""
+
+    def __init__(self) -> None:
+        self._hosts: OrderedDict[str, Host] = OrderedDict()
+
+    def of(self, origin: str) -> Host:
+        """Return what is known of an origin, which is made known by that."""
+        host = self._hosts.get(origin)
+        if host is None:
+            host = self._hosts[origin] = Host()
+            self._forget()
+        self._hosts.move_to_end(origin)
+        return host
+
+    def _forget(self) -> None:
+        for origin in list(self._hosts)[: max(0, len(self._hosts) - KNOWN)]:
+            if not self._hosts[origin].open:
+                del self._hosts[origin]

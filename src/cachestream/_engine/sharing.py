@@ -1,0 +1,138 @@
+"""How many downloads share one resource: measures what they bring, and asks `Spread`.
+
+More than one connection is used only while somebody is short of bytes: a reader that has
+to wait, or a program that wants the whole file. A player that has enough is no reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from cachestream.core.spreading import Spread
+from cachestream.core.urls import origin_of
+from cachestream.settings import MIB
+
+from .hosts import Host
+
+if TYPE_CHECKING:
+    from .download import Download
+    from .resource import Resource
+
+__all__ = ["Sharing"]
+
+TICK_S: Final = 0.02
+"""How often rates are looked at, in seconds."""
+
+HUNGER_S: Final = 0.5
+"""For so many seconds after it had to wait a reader counts as short of bytes."""
+
+LEAST_WINDOW: Final = MIB
+"""Least distance over which a reader waits for a download that runs, in bytes."""
+
+AHEAD_EACH: Final = 2 * MIB
+"""How far before a reader each of several connections may fetch, in bytes."""
+
+
+class Sharing:
+    """The number of connections of one resource, and what they bring together."""
+
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
+        self._spread: Spread | None = None
+        self._received = 0
+        self._next_tick = 0.0
+        self._last: tuple[float, int] | None = None
+        self._hungry_until = float("-inf")
+        self.rate = 0.0
+
+    @property
+    def host(self) -> Host:
+        """What is known of the origin that is asked."""
+        return self._resource.context.hosts.of(origin_of(self._resource.url))
+
+    def starved(self) -> None:
+        """Note that a reader has to wait."""
+        self._hungry_until = asyncio.get_running_loop().time() + HUNGER_S
+
+    @property
+    def eager(self) -> bool:
+        """Whether somebody is short of bytes."""
+        if self._resource.scheduler.completers:
+            return True
+        return asyncio.get_running_loop().time() < self._hungry_until
+
+    @property
+    def target(self) -> int:
+        """How many downloads shall share what is wanted."""
+        return self._spread.target if self._spread is not None and self.eager else 1
+
+    @property
+    def limit(self) -> int:
+        """How many downloads may run."""
+        resource = self._resource
+        now = asyncio.get_running_loop().time()
+        most = resource.context.settings.max_host_connections
+        room = self.host.room(now, most, len(resource.downloads))
+        return min(resource.settings.max_connections, room)
+
+    @property
+    def window(self) -> int:
+        """What a running download brings in the time a new one takes to begin, in bytes."""
+        latency = self.host.latency or 0.0
+        return max(LEAST_WINDOW, int(latency * self.rate))
+
+    @property
+    def ahead(self) -> int:
+        """How far before a reader is fetched, so that all connections have a part of it."""
+        return self.target * AHEAD_EACH if self.target > 1 else 0
+
+    def received(self, count: int) -> bool:
+        """Note that bytes came; True if the number of connections changed."""
+        self._received += count
+        now = asyncio.get_running_loop().time()
+        if now < self._next_tick:
+            return False
+        self._next_tick = now + TICK_S
+        return self._observe(now)
+
+    def _observe(self, now: float) -> bool:
+        downloads = list(self._resource.downloads.values())
+        flowing = sum(download.flowing for download in downloads)
+        if self._last is not None and now > self._last[0] and flowing:
+            fresh = (self._received - self._last[1]) / (now - self._last[0]) / flowing
+            self.rate += (fresh - self.rate) / 4
+        self._last = (now, self._received)
+        if self._resource.linear or self._resource.is_ephemeral:
+            return False
+        if self._spread is None:
+            limit = self._resource.settings.max_connections
+            self._spread = Spread(self.host.spread, limit, self._resource.context.spread_rules)
+        before = self._spread.target
+        missing = sum(max(0, download.stop - download.position) for download in downloads)
+        self._spread.observe(
+            now,
+            received=self._received,
+            flowing=flowing if self.eager else 0,
+            missing=missing,
+        )
+        if self._spread.target == before:
+            return False
+        self.host.spread = self._spread.target
+        return True
+
+    def shed(self, refused: Download) -> bool:
+        """Take a refusal of one connection more for the origin's limit, if others are served.
+
+        Returns:
+            True if the others are enough; the refused one shall end.
+        """
+        downloads = self._resource.downloads.values()
+        others = [each for each in downloads if each is not refused and each.flowing]
+        if not others:
+            return False
+        now = asyncio.get_running_loop().time()
+        self.host.refused(now, max(1, self.host.open - 1))
+        if self._spread is not None:
+            self._spread.refused(now, len(others))
+        return True
