@@ -29,6 +29,8 @@ PUBLIC = [
     "cachestream.events",
     "cachestream.frontends",
     "cachestream.fsspec",
+    "cachestream.integrations.jupyter",
+    "cachestream.integrations.mpv",
     "cachestream.testing",
     "cachestream.testing.origin",
     "cachestream.testing.stores",

@@ -1,7 +1,7 @@
 """Local URLs for notebooks, and a server behind jupyter-server-proxy.
 
 What a page shows is fetched by the browser, which may be on another machine than the kernel.
-Where Jupyter's own server has the extension (`cachestream.integrations.jupyter_extension`), or
+Where Jupyter's own server has the extension (``cachestream.integrations.jupyter_extension``), or
 jupyter-server-proxy, a URL below Jupyter's reaches the cache from wherever the notebook does::
 
     from IPython.display import Video

@@ -8,8 +8,8 @@
         player.terminate()
 
 It needs python-mpv (on the package index ``mpv``) and libmpv 2. mpv's own threads call in
-here; each waits for the cache's loop, and `cancel`, which mpv calls when it quits or goes on to
-another file, ends any wait at once. Nothing here raises into mpv: a failure is logged,
+here; each waits for the cache's loop, and where mpv quits or goes on to another file, any
+wait ends at once. Nothing here raises into mpv: a failure is logged,
 told to ``on_error``, and becomes mpv's error code.
 """
 
