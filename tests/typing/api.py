@@ -262,3 +262,22 @@ def plugins(registry: Registry, transport: type[Transport]) -> tuple[PluginInfo,
     """Use a registry."""
     registry.register("transport", "signing", transport)
     return registry.listing(load=True)
+
+
+async def urls_that_expire(cache: CacheManager) -> None:
+    """Give a source a key, and renew its URL by either kind of function."""
+
+    async def renew(source: str, status: int) -> str | None:
+        return f"{source}?again={status}"
+
+    def renew_blocking(source: str, status: int) -> str:
+        return f"{source}?again={status}"
+
+    stream = cache.create_stream("https://example.com/a?s=1", key="a", refresh=renew)
+    assert_type(stream.key, Key)
+    cache.get_cache_url("https://example.com/a?s=2", key="a", refresh=renew_blocking)
+    await cache.pre_cache_url(
+        "https://example.com/a?s=3", key="a", refresh=lambda source, status: None
+    )
+    async with cache.open("https://example.com/a?s=4", key="a", refresh=renew) as file:
+        assert_type(await file.read(10), bytes)
