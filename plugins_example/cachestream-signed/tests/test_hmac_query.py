@@ -28,7 +28,7 @@ location /slow/ {
     secure_link_md5 "$secure_link_expires$uri canary key {x}%";
     if ($secure_link = "") { return 403; }
     if ($secure_link = "0") { return 410; }
-    limit_rate 1200k;
+    limit_rate 1000k;
 }
 """
 NAMES = ["film.mp4", "a b+c~é/x,y;z=!'.bin", "100%25"]
@@ -97,7 +97,7 @@ async def test_a_film_may_be_longer_than_a_link(sign, server, tmp_path):
     content = pattern("long", 9 * MIB).bytes()
     server.add("slow/film", content)
     source = server.url("/slow/film")
-    rule = SecureLink(server.authority, key=KEY, lifetime=4)
+    rule = SecureLink(server.authority, key=KEY, lifetime=6)
     signed, once = sign(rule), sign(Once(rule, server.authority))
     options = {"max_connections": 1, "allow_hosts": ("any",), "request_timeout": 20.0}
     async with (

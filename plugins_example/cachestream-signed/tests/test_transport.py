@@ -7,7 +7,12 @@ import pytest
 from cachestream import HttpTransport
 from cachestream.errors import CacheStreamError, ConfigurationError, UpstreamProtocolError
 from cachestream.testing import Origin, pattern
-from cachestream.transports import LoggingTransport, MirrorsTransport, SchemeTransport
+from cachestream.transports import (
+    LoggingTransport,
+    MirrorsTransport,
+    SchemeTransport,
+    TransportWrapper,
+)
 
 from cachestream_signed import Bearer, SignedTransport, Signer
 from support import PATIENCE_S, exchange, make_cache, make_request, read_url
@@ -127,6 +132,46 @@ async def test_a_refused_request_is_signed_once_more(sign):
         assert [(each.status, each.content) for each in rule.seen] == [(401, b"refused")]
         await transport.aclose()
         await origin.wait_connections(0)
+
+
+@pytest.mark.asyncio
+async def test_what_others_add_is_sent_again(sign):
+    """A wrapper outside may add fields after the signature; they are there the second time."""
+
+    class Outside(TransportWrapper):
+        async def prepare(self, request):
+            request = await super().prepare(request)
+            return attrs.evolve(request, fields=request.fields.replace(("X-Outside", "1")))
+
+    async with Origin() as origin:
+        origin.add("/a", b"x", require=needs("new"))
+        rule = ApiKey(origin.authority, key="old")
+        rule.renewals = ["new"]
+        assert await exchange(Outside(sign(rule)), origin.url("/a")) == (200, b"x")
+        assert sent_keys(origin) == ["old", "new"]
+        assert [each.fields.get("X-Outside") for each in origin.requests] == ["1", "1"]
+
+
+@pytest.mark.asyncio
+async def test_what_others_send_elsewhere_is_not_signed_again(sign):
+    """A wrapper outside that changes the URL gets the answer as it is; so does a signer there."""
+
+    class Elsewhere(TransportWrapper):
+        async def fetch(self, request):
+            return await super().fetch(attrs.evolve(request, url=f"{request.url}?elsewhere"))
+
+    async with Origin() as origin:
+        origin.add("/a", b"x").fail(401)
+        rule = ApiKey(origin.authority)
+        rule.renewals = ["new"]
+        assert (await exchange(Elsewhere(sign(rule)), origin.url("/a")))[0] == 401
+        assert (origin.count(), rule.seen) == (1, [])
+        outer, inner = ApiKey(origin.authority), ApiKey(origin.authority)
+        outer.renewals, inner.renewals = ["outer"], ["inner"]
+        origin.reset_log()
+        nested = sign(outer, inner=SignedTransport([inner]))
+        assert (await exchange(nested, origin.url("/a")))[0] == 401
+        assert (sent_keys(origin), inner.seen) == (["key", "outer"], [])
 
 
 @pytest.mark.asyncio

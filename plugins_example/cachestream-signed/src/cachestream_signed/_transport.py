@@ -31,12 +31,19 @@ class _SignedRequest(UpstreamRequest):
     """A request that carries what is needed to sign it once more."""
 
     unsigned: UpstreamRequest = attrs.field(repr=False, eq=False)
+    signed: UpstreamRequest = attrs.field(repr=False, eq=False)
     signer: Signer
 
     @classmethod
-    def of(cls, signed: UpstreamRequest, unsigned: UpstreamRequest, signer: Signer) -> Self:
+    async def make(cls, unsigned: UpstreamRequest, signer: Signer) -> Self:
+        signed = await signer.sign(unsigned)
         values = {each.name: getattr(signed, each.name) for each in attrs.fields(UpstreamRequest)}
-        return cls(**values, unsigned=unsigned, signer=signer)
+        return cls(**values, unsigned=unsigned, signed=signed, signer=signer)
+
+    def to_unsigned(self) -> UpstreamRequest:
+        """Return the request to sign once more, with fields that were added since."""
+        added = [line for line in self.fields if line not in self.signed.fields.lines]
+        return attrs.evolve(self.unsigned, fields=self.unsigned.fields.replace(*added))
 
 
 class SignedTransport(TransportWrapper):
@@ -91,11 +98,11 @@ class SignedTransport(TransportWrapper):
         signer = self.rule_for(request)
         if signer is None:
             return request
-        return _SignedRequest.of(await signer.sign(request), request, signer)
+        return await _SignedRequest.make(request, signer)
 
     async def fetch(self, request: UpstreamRequest) -> UpstreamResponse:
         response = await self.inner.fetch(request)
-        if not isinstance(request, _SignedRequest):
+        if not isinstance(request, _SignedRequest) or not self._may_sign_again(request):
             return response
         signer = request.signer
         if response.status not in signer.refusals:
@@ -103,9 +110,7 @@ class SignedTransport(TransportWrapper):
         response, refusal = await _closing_on_error(response, _look_at(response))
         if await _closing_on_error(response, signer.renew(request, refusal)):
             await response.aclose()
-            request = _SignedRequest.of(
-                await signer.sign(request.unsigned), request.unsigned, signer
-            )
+            request = await _SignedRequest.make(request.to_unsigned(), signer)
             response = await self.inner.fetch(request)
             if response.status not in signer.refusals:
                 return response
@@ -115,6 +120,11 @@ class SignedTransport(TransportWrapper):
             await response.aclose()
             raise error
         return response
+
+    def _may_sign_again(self, request: _SignedRequest) -> bool:
+        """Tell whether it was signed here, and goes where that was for."""
+        ours = any(request.signer is rule for rule in self.rules)
+        return ours and request.url == request.signed.url
 
     async def aclose(self) -> None:
         try:
