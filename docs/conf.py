@@ -34,15 +34,26 @@ default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = True
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = False
 napoleon_use_rtype = False
-# Ours have annotations; "What it is: more of it" is no type with a description.
-GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end
+
+
+def _parse_whole(docstring):
+    """Read the docstring of an attribute or property like any other.
+
+    Ours have annotations, so that "What it is: more of it" is no type with a description.
+    """
+    docstring._what = "method"
+    docstring._parse()
+    lines, docstring._parsed_lines = docstring._parsed_lines, []
+    return lines
+
+
+GoogleDocstring._parse_attribute_docstring = _parse_whole
 
 # -- HTML --------------------------------------------------------------------
 
@@ -136,7 +147,13 @@ def mend_code(app, what, name, obj, options, lines):
                 lines[index:index] = ["::", ""]
 
 
+def mend_signature(app, what, name, obj, options, signature, returns):
+    """Leave out what attrs calls a default that is made anew each time."""
+    return (signature.replace(" = NOTHING", " = ..."), returns) if signature else None
+
+
 def setup(app):
     """Register what is above with Sphinx."""
     app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-signature", mend_signature)
     app.connect("autodoc-process-docstring", mend_code, priority=400)  # before napoleon
