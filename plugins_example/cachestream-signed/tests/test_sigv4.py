@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 import attrs
 import pytest
+import pytest_asyncio
 from botocore.credentials import Credentials, RefreshableCredentials
 from cachestream.errors import ConfigurationError
 from cachestream.testing import Origin
@@ -246,37 +247,60 @@ async def test_a_renewal_that_fails_is_a_clear_error(sign, bucket):
     assert "canary" not in str(caught.value)
 
 
-@pytest.mark.asyncio
-@pytest.mark.parametrize("found", ["other", "same"])
-async def test_a_token_that_has_ended_is_looked_up_again(sign, monkeypatch, found):
-    """When S3 says ExpiredToken the chain is asked once more; the same keys are not sent twice."""
-    chain = [Credentials("a", "b", "canary-old")] * 2
-    if found == "other":
-        chain[1] = Credentials("a", "b", "canary-new")
-    monkeypatch.setattr(module.SigV4, "_look_up", lambda self: chain.pop(0))
+def token_in(request):
+    """Return the session token that a request has, wherever it is."""
+    query = parse_qs(request.target.partition("?")[2]).get("X-Amz-Security-Token", [None])
+    return request.fields.get("X-Amz-Security-Token") or query[0]
+
+
+@pytest_asyncio.fixture
+async def bucket_of_one_token():
+    """Return an origin that takes one session token only, and refuses others as S3 does."""
     page = b"<Error><Code>ExpiredToken</Code><Token-0>canary</Token-0></Error>"
+    refuse = {"status": 400, "status_body": page}
     async with Origin() as origin:
         served = origin.add("/a", b"content")
-        served.plan = lambda request: (
-            None
-            if request.fields.get("X-Amz-Security-Token") == "canary-new"
-            else {"status": 400, "status_body": page}
-        )
-        transport = sign(SigV4(origin.authority))
-        if found == "other":
-            assert await exchange(transport, origin.url("/a")) == (200, b"content")
-            assert origin.count() == 2
-            assert await exchange(transport, origin.url("/a")) == (200, b"content")
-            assert origin.count() == 3
-        else:
-            with pytest.raises(SignatureRefusedError) as caught:
-                await exchange(transport, origin.url("/a"))
-            assert "Get new temporary credentials" in str(caught.value)
-            assert "canary" not in str(caught.value)
-            assert origin.count() == 1
-        await origin.wait_idle()
-        await transport.aclose()
-        await origin.wait_connections(0)
+        served.plan = lambda request: None if token_in(request) == "canary+/=new" else refuse
+        yield origin
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("query", [False, True])
+async def test_a_token_that_has_ended_is_looked_up_again(
+    sign, monkeypatch, bucket_of_one_token, query
+):
+    """When S3 says ExpiredToken the chain is asked once more, for all who were refused."""
+    origin = bucket_of_one_token
+    found = []
+
+    def look_up(self):
+        found.append("canary+/=new" if found else "canary+/=old")
+        return Credentials("a", "b", found[-1])
+
+    monkeypatch.setattr(module.SigV4, "_look_up", look_up)
+    gate = origin.files["/a"].gate = asyncio.Event()
+    transport = sign(SigV4(origin.authority, query=query))
+    asked = asyncio.gather(*(exchange(transport, origin.url("/a")) for _ in range(6)))
+    await origin.wait_request(6)
+    gate.set()
+    assert await asked == [(200, b"content")] * 6
+    assert (len(found), origin.count()) == (2, 12)
+    assert await exchange(transport, origin.url("/a")) == (200, b"content")
+    assert (len(found), origin.count()) == (2, 13)
+
+
+@pytest.mark.asyncio
+async def test_a_token_that_stays_the_same_is_not_sent_again(
+    sign, monkeypatch, bucket_of_one_token
+):
+    """If the chain has no other one the error says so, and S3 is not asked twice."""
+    origin = bucket_of_one_token
+    monkeypatch.setattr(module.SigV4, "_look_up", lambda self: Credentials("a", "b", "canary"))
+    with pytest.raises(SignatureRefusedError) as caught:
+        await exchange(sign(SigV4(origin.authority)), origin.url("/a"))
+    assert "Get new temporary credentials" in str(caught.value)
+    assert "canary" not in str(caught.value)
+    assert origin.count() == 1
 
 
 @pytest.mark.asyncio

@@ -104,7 +104,8 @@ class SigV4(Signer):
         if access_key is not None:
             self._given = _fixed(access_key, secret_key, session_token)
         self._found: Credentials | None = self._given
-        self._lock = asyncio.Lock()
+        self._finding = asyncio.Lock()
+        self._renewing = asyncio.Lock()
         self._clock = clock
 
     async def sign(self, request: UpstreamRequest) -> UpstreamRequest:
@@ -122,7 +123,7 @@ class SigV4(Signer):
 
         found = self._found
         if found is None:
-            async with self._lock:
+            async with self._finding:
                 if self._found is None:
                     self._found = await self._off_loop(self._look_up)
                 found = self._found
@@ -161,14 +162,14 @@ class SigV4(Signer):
         return "" if self._profile is None else f" of profile {self._profile!r}"
 
     async def renew(self, sent: UpstreamRequest, refusal: Refusal) -> bool:
-        code = refusals.code_of(refusal.content)
-        if code not in refusals.ENDED or self._given is not None:
+        if self._given is not None or refusals.code_of(refusal.content) not in refusals.ENDED:
             return False
-        old = await self._current()
-        async with self._lock:
-            if self._found is None or self._found.get_frozen_credentials() == old:
+        refused = refusals.token_of(sent)
+        async with self._renewing:
+            # Those that were refused together find that the first one has renewed already.
+            if (await self._current()).token == refused:
                 self._found = await self._off_loop(self._look_up)
-        return bool(await self._current() != old)
+            return bool((await self._current()).token != refused)
 
     def explain(self, sent: UpstreamRequest, refusal: Refusal) -> CacheStreamError | None:
         return refusals.explain(sent, refusal, region=self.region)

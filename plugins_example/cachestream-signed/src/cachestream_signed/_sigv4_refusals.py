@@ -6,13 +6,16 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
 from cachestream.abc import UpstreamRequest
 
 from cachestream_signed._errors import SignatureRefusedError
 from cachestream_signed._signer import Refusal
 
-__all__ = ["ENDED", "code_of", "explain"]
+__all__ = ["ENDED", "code_of", "explain", "token_of"]
+
+_FIELD: Final = "X-Amz-Security-Token"
 
 ENDED: Final = frozenset({"ExpiredToken", "TokenRefreshRequired", "RequestExpired"})
 """What says that temporary credentials have ended."""
@@ -40,6 +43,12 @@ def code_of(content: bytes) -> str:
     """Return the error code of a page, empty if it has none."""
     match = _CODE.search(content)
     return match[1].decode("ascii") if match else ""
+
+
+def token_of(sent: UpstreamRequest) -> str | None:
+    """Return the session token that a request was sent with, None if there is none."""
+    query = parse_qs(urlsplit(sent.url).query)
+    return sent.fields.get(_FIELD) or query.get(_FIELD, [None])[0]
 
 
 def explain(
