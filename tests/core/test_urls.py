@@ -461,6 +461,8 @@ def test_a_backslash_does_not_leave_the_origin() -> None:
         ("https://example.com/~user/v", "https://example.com/~user/v"),
         ("/~token/example.com/v?a=b", "/~…/example.com/v?a=…"),
         ("/~token", "/~…"),
+        ("/~token/user:pw@example.com/v", "/~…/example.com/v"),
+        ("/~token/example.com/@scope/pkg", "/~…/example.com/@scope/pkg"),
         ("http://127.0.0.1:4612/~token/example.com/v", "http://127.0.0.1:4612/~…/example.com/v"),
         ("/http/user:pw@host/v", "/http/host/v"),
         ("user:pw@example.com/v", "example.com/v"),
@@ -502,6 +504,12 @@ SECRET = "hunter2"
         f"http://[::1]:1/~{SECRET}?x",
         f"/https/u:{SECRET}@example.com/v",
         f"/~t/https/u:{SECRET}@example.com/v",
+        f"/~t/https/u:a@{SECRET}@example.com/v",
+        f"/~t/u:{SECRET}@example.com/v",
+        f"/~t/{SECRET}@example.com/v",
+        f"/u:{SECRET}@example.com/v",
+        f"http://127.0.0.1:1/u:{SECRET}@example.com/v",
+        f"http://127.0.0.1:1/~t/u:{SECRET}@example.com/v",
     ],
 )
 def test_secrets_never_show(url: str) -> None:

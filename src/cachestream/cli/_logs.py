@@ -51,6 +51,14 @@ def mask_urls(text: str) -> str:
 class TextFormatter(logging.Formatter):
     """Writes records as text; tracebacks, which may quote anything, have their URLs masked."""
 
+    def format(self, record: logging.LogRecord) -> str:
+        # A handler before this one may have left its own text of the traceback in the record.
+        kept, record.exc_text = record.exc_text, None
+        try:
+            return super().format(record)
+        finally:
+            record.exc_text = kept
+
     def formatException(self, ei: ExcInfo) -> str:  # noqa: N802  # as logging has it
         return mask_urls(super().formatException(ei))
 

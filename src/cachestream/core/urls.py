@@ -408,7 +408,11 @@ _SHOWN: Final = re.compile(
 )
 _PLAIN_AUTHORITY: Final = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 _LOOPBACK: Final = re.compile(r"(?:127\.[0-9.]+|localhost|\[::1\])(?::[0-9]*)?", re.IGNORECASE)
-_LOCAL_SECRETS: Final = re.compile(r"(/~)[^/]+|(/[a-z][a-z0-9+-]*/)[^/@]*@", re.IGNORECASE)
+# A token, and user information where the host of the source begins: after the token, after the
+# scheme, or at the very beginning.
+_LOCAL_SECRETS: Final = re.compile(
+    r"(/~)[^/]+(/[^/]*@)?|(/[a-z][a-z0-9+-]*/)[^/]*@|^(/)[^/]*@", re.IGNORECASE
+)
 _MASK: Final = "…"
 
 
@@ -429,14 +433,18 @@ def display(url: str) -> str:
     if not lead.strip("/\\"):
         lead, authority, path = "", "", lead + authority + path
     if not authority or _LOOPBACK.fullmatch(authority):
-        path = _LOCAL_SECRETS.sub(
-            lambda found: f"{found[1]}{_MASK}" if found[1] else found[2], path
-        )
+        path = _LOCAL_SECRETS.sub(_mask_local, path)
     text = lead + authority + path
     if query is not None:
         text += "?" + "&".join(map(_mask, query.split("&")))
     text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _mask_local(found: re.Match[str]) -> str:
+    if found[1]:
+        return f"{found[1]}{_MASK}" + ("/" if found[2] else "")
+    return found[3] or found[4]
 
 
 def _mask(parameter: str) -> str:
