@@ -7,6 +7,7 @@ listed at the end.
 from __future__ import annotations
 
 import importlib
+import re
 import typing
 
 from sphinx.ext.napoleon import GoogleDocstring
@@ -148,8 +149,12 @@ def mend_code(app, what, name, obj, options, lines):
 
 
 def mend_signature(app, what, name, obj, options, signature, returns):
-    """Leave out what attrs calls a default that is made anew each time."""
-    return (signature.replace(" = NOTHING", " = ..."), returns) if signature else None
+    """Show functions as defaults by their names, and what has no name as dots."""
+    if not signature:
+        return None
+    signature = re.sub(r"<(?:function|class) '?([\w.]+)[^>]*>", r"\1", signature)
+    signature = re.sub(r"= <[^>]*>", "= ...", signature)
+    return signature.replace(" = NOTHING", " = ..."), returns
 
 
 def setup(app):
