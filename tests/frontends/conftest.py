@@ -19,7 +19,7 @@ from granian.server.embed import Server as GranianServer
 
 from cachestream.abc import Frontend, Handler
 from cachestream.errors import ServerUnavailableError
-from cachestream.frontends import AsgiFrontend
+from cachestream.frontends import AiohttpFrontend, AsgiFrontend
 
 PATIENCE_S = 20.0
 
@@ -153,6 +153,8 @@ def make_served() -> Callable[[str], Served]:
     """Make frontends in real servers: ``uvicorn``, ``granian`` or ``aiohttp``."""
 
     def make(name: str) -> Served:
+        if name == "aiohttp":
+            return Served(AiohttpFrontend, lambda door: door.app, run_aiohttp)
         run = {"uvicorn": run_uvicorn, "granian": run_granian}[name]
         return Served(AsgiFrontend, lambda door: door, run)
 

@@ -19,6 +19,7 @@ __all__ = [
     "check_status",
     "field_lines",
     "framing_of",
+    "kept_lines",
     "plain_answer",
     "plain_content",
 ]
@@ -129,16 +130,22 @@ def field_lines(
     Raises:
         ValueError: If a field has a control character, which is a handler's bug.
     """
-    lines = []
-    for name, value in fields:
-        lower = name.lower()
-        if lower in _OURS or lower in without:
-            continue
-        if _CONTROL.search(name) or _CONTROL.search(value):
-            raise ValueError("a field of the answer contains a control character")
-        lines.append(
-            (lower.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape"))
-        )
+    return [
+        (name.lower().encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape"))
+        for name, value in kept_lines(fields)
+        if name.lower() not in without
+    ]
+
+
+def kept_lines(fields: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
+    """Return the field lines but for those that frame the message.
+
+    Raises:
+        ValueError: If a field has a control character, which is a handler's bug.
+    """
+    lines = [line for line in fields if line[0].lower() not in _OURS]
+    if any(_CONTROL.search(name) or _CONTROL.search(value) for name, value in lines):
+        raise ValueError("a field of the answer contains a control character")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -9,7 +10,9 @@ from urllib.parse import quote, unquote
 from cachestream.abc import RequestHead
 from cachestream.core.fields import Fields
 
-__all__ = ["request_head"]
+__all__ = ["below_mount", "request_head"]
+
+_ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 # What stays as it is where only a decoded path is known; a percent sign never does.
 _SAFE: Final = "/:@!$&'()*+,;=~[]-._"
@@ -62,6 +65,20 @@ def _below_mount(scope: Mapping[str, Any]) -> str | None:
         if rest is not None:
             return rest
     return None
+
+
+def below_mount(target: str, mount: str) -> str | None:
+    """Return a request target without the mount path; None if it is not below it.
+
+    Args:
+        target: As sent: in origin form, or in absolute form, which keeps its authority.
+        mount: The mount path, decoded, without a final slash.
+    """
+    path, mark, query = target.partition("?")
+    origin = _ORIGIN.match(path)
+    authority = origin[0] if origin is not None else ""
+    rest = _without(path[len(authority) :], mount)
+    return None if rest is None else authority + rest + mark + query
 
 
 def _without(whole: str, mount: str) -> str | None:

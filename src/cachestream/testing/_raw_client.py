@@ -75,7 +75,7 @@ class RawClient:
     async def __aenter__(self) -> Self:
         host, port = self._url.host, self._url.port
         assert host is not None
-        address: object = (host, port)
+        address: tuple[object, ...] | str = (host, port)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         if self._unix is not None:
             address, family = self._unix, socket.AF_UNIX
