@@ -34,7 +34,7 @@ with SwiftServer(directory=sys.argv[1]) as server:
 
 @pytest.fixture(scope="module")
 def server():
-    with SwiftServer() as server:
+    with SwiftServer(page_size=10) as server:
         yield server
 
 
@@ -77,6 +77,14 @@ def test_an_object_is_created_once(bucket):
     with pytest.raises(AlreadyExistsError):
         obstore.put(bucket, "once", b"second", mode="create")
     assert bytes(obstore.get(bucket, "once").bytes()) == b"first"
+
+
+def test_a_long_listing_comes_in_pages(server, bucket):
+    """No page has more names than the server was told, and none is lost between two."""
+    names = [f"n/{number:02}" for number in range(25)]
+    for name in names:
+        obstore.put(bucket, name, b"")
+    assert [each["path"] for page in obstore.list(bucket) for each in page] == names
 
 
 def test_both_interfaces_show_the_same_objects(server, bucket):

@@ -25,7 +25,7 @@ def swift() -> Iterator[SwiftServer]:
     It has no If-Match on PUT, and looks at If-None-Match before it begins to write: of two
     PUTs at the same moment both may succeed.
     """
-    with SwiftServer() as server:
+    with SwiftServer(page_size=50) as server:
         yield server
 
 

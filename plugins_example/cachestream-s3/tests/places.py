@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from datetime import timedelta
 
 import attrs
@@ -46,6 +47,13 @@ class S3Place:
         store = S3Store(attrs.evolve(self.options, **changes), max_size=max_size, **extra)
         self.stores.append(store)
         return store
+
+    def sweeping(self) -> S3Store:
+        """Return a store that removes at once what no head names.
+
+        Services tell times in whole seconds, some of them rounded up.
+        """
+        return self.store(remove_after=0, clock=lambda: time.time() + 10)
 
     def node(self, **changes) -> S3Store:
         """Return a store that knows nothing of the others in this process."""

@@ -1,9 +1,10 @@
 """The process of a `SwiftServer`: proxy, account, container and object server on loopback.
 
-Run by path, ``python -P _swift_process.py DIRECTORY``, and not as a module of cachestream:
-eventlet must replace the sockets before anything else is imported. The parent's end of
-standard input is the line of life: when it closes, because the parent closed it or died,
-the process removes its directory and ends. It prints its port once all four servers listen.
+Run by path, ``python -P _swift_process.py DIRECTORY PAGE-SIZE``, and not as a module of
+cachestream: eventlet must replace the sockets before anything else is imported. The parent's
+end of standard input is the line of life: when it closes, because the parent closed it or
+died, the process removes its directory and ends. It prints its port once all four servers
+listen.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ allowed_digests = sha256 sha512
 [filter:s3api]
 use = egg:swift#s3api
 location = us-east-1
+max_bucket_listing = {page_size}
 [filter:tempauth]
 use = egg:swift#tempauth
 user_{account}_{user_name} = {secret} .admin
@@ -166,7 +168,7 @@ def _write_rings(root: str, ports: dict[str, int]) -> None:
         builder.get_ring().save(os.path.join(root, f"{name}.ring.gz"))
 
 
-def _write_configuration(root: str) -> None:
+def _write_configuration(root: str, page_size: int) -> None:
     """Write swift.conf and the configuration of the four servers."""
     import pwd
 
@@ -180,6 +182,7 @@ def _write_configuration(root: str) -> None:
         "account": ACCOUNT,
         "user_name": USER,
         "secret": SECRET,
+        "page_size": page_size,
     }
     texts = {f"{kind}-server": _COMMON + _BACKEND.replace("{kind}", kind) for kind in _SERVERS}
     texts["proxy-server"] = _COMMON + _PROXY
@@ -206,7 +209,7 @@ def _choose_hub_once(hubs: Any, kind: Any) -> None:
     hubs.use_hub = choose_if_none
 
 
-def _serve(root: str) -> None:
+def _serve(root: str, page_size: int) -> None:
     """Run the four servers until the process ends."""
     import eventlet
     import eventlet.hubs
@@ -219,7 +222,7 @@ def _serve(root: str) -> None:
     logs.get_swift_logger.console_handler4logger = {}
     _choose_hub_once(eventlet.hubs, utils.get_hub())
     listeners = _listeners()
-    _write_configuration(root)
+    _write_configuration(root, page_size)
     _write_rings(root, {kind: each.getsockname()[1] for kind, each in listeners.items()})
     utils.set_swift_dir(root)
     utils.disable_fallocate()
@@ -256,15 +259,15 @@ def _serve(root: str) -> None:
         thread.wait()
 
 
-def main(root: str) -> None:
+def main(root: str, page_size: str) -> None:
     """Run the servers with all their state under ``root``."""
     threading.Thread(target=_leave_with_parent, args=(root,), daemon=True).start()
     os.makedirs(os.path.join(root, "disk"))
     from swift.common import utils
 
     utils.monkey_patch()
-    _serve(root)
+    _serve(root, int(page_size))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -53,6 +53,7 @@ class SwiftServer:
         directory: Where the state goes, in a directory of its own; None for a usual place
             for temporary files. Its file system must have extended attributes.
         timeout: How long a start may take, in seconds.
+        page_size: Most names in one page of a listing, so that few objects fill several.
 
     Attributes:
         endpoint_url: Root of the S3 interface (path style, without a final slash).
@@ -75,8 +76,15 @@ class SwiftServer:
     token: str
     pid: int
 
-    def __init__(self, *, directory: str | Path | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        *,
+        directory: str | Path | None = None,
+        timeout: float = 60.0,
+        page_size: int = 1000,
+    ) -> None:
         self._directory = directory
+        self._page_size = page_size
         self._timeout = timeout
         self._root: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -158,7 +166,10 @@ class SwiftServer:
         }
         with Path(self._root, _LOG).open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-W", "ignore", process.__file__, self._root],
+                [
+                    *(sys.executable, "-P", "-W", "ignore", process.__file__),
+                    *(self._root, str(self._page_size)),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -118,7 +118,11 @@ class Catalog:
             for key_hash, token in page.items():
                 known = self._known.get(key_hash)
                 if known is None or known.version.token != token:
-                    group.create_task(self._read(key_hash))
+                    group.create_task(self._fetch(key_hash, token))
+
+    async def _fetch(self, key_hash: str, token: str) -> None:
+        async with self._requests:
+            self._learn(key_hash, await self._swaps.fetch(key_hash, token))
 
     async def _read(self, key_hash: str) -> _Known | None:
         known = self._known.get(key_hash)

@@ -182,7 +182,7 @@ class EntryHead:
             raise ValueError("an entry has no proper name")
         if entry_id[:32] != hashed(key):
             raise ValueError("an entry is another key's")
-        parts = tuple(map(PartHead.from_json, value["parts"]))
+        parts = tuple(map(PartHead.from_json, _list(value["parts"])))
         seen = SpanSet()
         for part in parts:
             for span in part.live:
@@ -250,7 +250,7 @@ class Head:
             key, nonce = Key(value["key"]), value["nonce"]
             if not isinstance(nonce, str) or hashed(key) != key_hash:
                 raise ValueError("the head is another key's")
-            entries = tuple(EntryHead.from_json(each, key) for each in value["entries"])
+            entries = tuple(EntryHead.from_json(each, key) for each in _list(value["entries"]))
             variants = {variant_of(each.representation) for each in entries}
             if len(variants) != len(entries):
                 raise ValueError("two entries claim one variant")
@@ -271,6 +271,12 @@ def _span(start: object, stop: object) -> Span:
     if type(start) is not int or type(stop) is not int or stop > UNBOUNDED:
         raise ValueError("a span is out of bounds")
     return Span(start, stop)
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("a list is none")
+    return value
 
 
 def _moment(value: object) -> float:

@@ -61,6 +61,10 @@ class Swaps(ABC):
             ConflictError: If the head is still the ``known`` one.
         """
 
+    async def fetch(self, key_hash: str, token: str) -> Version | None:
+        """Return the head that a listing spoke of, or a later one."""
+        return await self.read(key_hash)
+
     @abstractmethod
     async def swap(self, key_hash: str, old: Version | None, data: bytes) -> Version:
         """Write a head in the place of ``old``; None for one that was not there.
@@ -120,6 +124,12 @@ class CreateSwaps(Swaps):
             if found is not None:
                 return Version(found.data, token, started)
         raise ConflictError
+
+    async def fetch(self, key_hash: str, token: str) -> Version | None:
+        """Return the revision that a listing spoke of without another listing."""
+        started = time.monotonic()
+        found = await self._bucket.get(f"heads/{key_hash}/{token}")
+        return await self.read(key_hash) if found is None else Version(found.data, token, started)
 
     async def _revisions(self, key_hash: str) -> dict[int, float]:
         """Return the numbers that are there, and when each was written."""
