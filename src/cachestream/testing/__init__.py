@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from cachestream.testing.frontends import FrontendContract
+    from cachestream.testing.machine import StoreMachine, machine_for
     from cachestream.testing.origin import Origin, OriginThread, pattern
     from cachestream.testing.simulation import SimLoop, SimOrigin, SimTransport, simulate
     from cachestream.testing.stores import StoreContract
@@ -32,8 +33,10 @@ __all__ = [
     "SimOrigin",
     "SimTransport",
     "StoreContract",
+    "StoreMachine",
     "SwiftServer",
     "TransportContract",
+    "machine_for",
     "pattern",
     "simulate",
 ]
@@ -46,8 +49,10 @@ _HOMES: Final = {
     "SimOrigin": "simulation",
     "SimTransport": "simulation",
     "StoreContract": "stores",
+    "StoreMachine": "machine",
     "SwiftServer": "swift",
     "TransportContract": "transports",
+    "machine_for": "machine",
     "pattern": "origin",
     "simulate": "simulation",
 }

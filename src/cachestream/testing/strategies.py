@@ -179,11 +179,12 @@ def representations(
         complete_length: Of which lengths; None for any, unknown ones among them.
     """
     values = field_values()
+    lengths = st.none() | st.integers(0, UNBOUNDED) if complete_length is None else complete_length
     return st.builds(
         Representation,
         status=st.integers(100, 599),
         fields=fields(),
-        complete_length=complete_length or (st.none() | st.integers(0, UNBOUNDED)),
+        complete_length=lengths,
         ranges=st.none() | st.booleans(),
         request_time=moments(),
         response_time=moments(),
