@@ -7,7 +7,7 @@ a test checks that the ones in ``docs/reference`` are current.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,9 +116,17 @@ def cli_page() -> str:
     parts = [_NOTE, _CLI_INTRO, "## Exit codes\n", "| code | meaning |\n|---|---|"]
     parts.extend(f"| {code.value} | {_cell(code.meaning)} |" for code in Exit)
     parts += ["", "## Commands"]
-    for name, command in program.commands.items():
+    for name, command in _every_command(program):
         parts.append(_command(name, command))
     return "\n".join(parts)
+
+
+def _every_command(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield all commands, those of a group after it and with its name before theirs."""
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if isinstance(command, click.Group):
+            yield from _every_command(command, f"{prefix}{name} ")
 
 
 def _command(name: str, command: click.Command) -> str:
