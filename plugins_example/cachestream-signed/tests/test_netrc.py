@@ -85,10 +85,15 @@ async def test_a_file_that_was_changed_is_read_anew(sign, server, write):
 @pytest.mark.asyncio
 async def test_the_users_own_file_is_the_default(sign, server, write, tmp_path, monkeypatch):
     """That is ~/.netrc, or what NETRC names."""
-    transport = sign(Netrc("*"))
+    with pytest.raises(CredentialsError) as caught:
+        await exchange(sign(Netrc(server.authority)), server.url("/film"))
+    assert str(tmp_path / ".netrc") in str(caught.value)
+    transport = sign(Netrc())
+    assert (await exchange(transport, server.url("/film")))[0] == 401
+    monkeypatch.setenv("NETRC", str(tmp_path / "nobody"))
     with pytest.raises(CredentialsError) as caught:
         await exchange(transport, server.url("/film"))
-    assert str(tmp_path / ".netrc") in str(caught.value)
+    assert str(tmp_path / "nobody") in str(caught.value)
     path = write(entry("127.0.0.1"))
     monkeypatch.setenv("NETRC", str(path))
     assert (await exchange(transport, server.url("/film")))[0] == 200

@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from cachestream.errors import TransportError, UpstreamTimeoutError
+from cachestream.errors import ConfigurationError, TransportError, UpstreamTimeoutError
 
 from cachestream_signed import CredentialsError, Token, TokenFile, TokenSource, _tokens
 from cachestream_signed._tokens import TokenFunction, TokenKeeper
@@ -196,6 +196,8 @@ async def test_a_file_that_is_missing_is_a_clear_error(tmp_path):
     with pytest.raises(CredentialsError) as caught:
         await TokenKeeper(TokenFile(tmp_path / "none")).current()
     assert str(tmp_path / "none") in str(caught.value)
+    with pytest.raises(ConfigurationError):
+        TokenFile("~nobody-is-called-so/token")
 
 
 @pytest.mark.asyncio

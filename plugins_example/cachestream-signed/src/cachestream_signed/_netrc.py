@@ -29,7 +29,8 @@ class Netrc(Signer):
     nobody else.
 
     Args:
-        origins: As for `Signer`; ``*`` for every host that the file names.
+        origins: As for `Signer`; ``*``, the default, for every host that the file names. Only
+            then may ``~/.netrc`` be missing.
         file: The file; None for the one that NETRC names, or ``~/.netrc``.
         more: As for `Signer`.
     """
@@ -46,14 +47,14 @@ class Netrc(Signer):
             return request
         host = yarl.URL(request.url, encoded=True).raw_host or ""
         entries = await asyncio.to_thread(self._read)
-        entry = entries.hosts.get(host)
+        entry = None if entries is None else entries.hosts.get(host)
         if entry is None:
             return request
         login, account, password = entry
         fields = request.fields.replace(("Authorization", _basic(login or account, password, host)))
         return attrs.evolve(request, fields=fields)
 
-    def _read(self) -> netrc.netrc:
+    def _read(self) -> netrc.netrc | None:
         path = self._path()
         try:
             found = path.stat()
@@ -68,6 +69,10 @@ class Netrc(Signer):
             raise CredentialsError(
                 f"the netrc file {path} is malformed in line {exc.lineno}", hint="Correct it"
             ) from None
+        except FileNotFoundError as exc:
+            if self._is_optional:
+                return None
+            raise CredentialsError(f"there is no netrc file {path}", hint="Make it") from exc
         except (OSError, UnicodeDecodeError) as exc:
             raise CredentialsError(
                 f"the netrc file {path} cannot be read: {type(exc).__name__}",
@@ -75,6 +80,12 @@ class Netrc(Signer):
             ) from exc
         self._known = (mark, entries)
         return entries
+
+    @property
+    def _is_optional(self) -> bool:
+        """Whether nobody said that there is a file: neither by name, nor by naming a host."""
+        named = self._file is not None or bool(os.environ.get("NETRC"))
+        return not named and not any(origin.host for origin in self.origins)
 
     def _path(self) -> Path:
         try:

@@ -26,7 +26,7 @@ from cachestream.errors import (
 
 from cachestream_signed._errors import CredentialsError
 from cachestream_signed._origins import is_loopback
-from cachestream_signed._tokens import Token, TokenSource
+from cachestream_signed._tokens import Token, TokenSource, expand
 
 if TYPE_CHECKING:
     from oauthlib.oauth2 import Client
@@ -83,7 +83,7 @@ class OAuth2(TokenSource):
         self._scope = scope
         self._more = {} if audience is None else {"audience": audience}
         self._refresh_token = refresh_token
-        self._refresh_file = None if refresh_token_file is None else Path(refresh_token_file)
+        self._refresh_file = None if refresh_token_file is None else expand(refresh_token_file)
         if refresh_token is not None and refresh_token_file is not None:
             raise ConfigurationError("refresh_token and refresh_token_file are given: choose one")
         if auth_method not in {"basic", "post"}:

@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Final
 
 import attrs
-from cachestream.errors import CacheStreamError, TransportError, UpstreamTimeoutError
+from cachestream.errors import (
+    CacheStreamError,
+    ConfigurationError,
+    TransportError,
+    UpstreamTimeoutError,
+)
 
 from cachestream_signed._errors import CredentialsError
 
-__all__ = ["Token", "TokenFile", "TokenFunction", "TokenKeeper", "TokenSource"]
+__all__ = ["Token", "TokenFile", "TokenFunction", "TokenKeeper", "TokenSource", "expand"]
 
 _B64TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 §2.1
 _MAX_FILE: Final = 64 * 1024
@@ -83,6 +88,18 @@ class TokenSource(ABC):
         """
 
 
+def expand(path: str | Path) -> Path:
+    """Return a path whose ``~`` is resolved.
+
+    Raises:
+        ConfigurationError: If there is no such user, or none with a home directory.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as exc:
+        raise ConfigurationError(f"the path {path} has no home directory") from exc
+
+
 class TokenFile(TokenSource):
     """A file that holds a token, and is replaced by somebody when that ends.
 
@@ -93,7 +110,7 @@ class TokenFile(TokenSource):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path).expanduser()
+        self._path = expand(path)
 
     async def token(self) -> Token:
         text = await asyncio.to_thread(self._read)
