@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from cachestream.abc import END, Answer, AnswerHead, Body, Buffer, End, Handler, RequestHead
 from cachestream.core.fields import Fields
 from cachestream.errors import UpstreamTimeoutError
-from cachestream.frontends import LoopbackFrontend
+from cachestream.frontends import AiohttpFrontend, AsgiFrontend, LoopbackFrontend
 from cachestream.frontends import _access as access
 from cachestream.frontends import _connection as connection
 from cachestream.frontends._access import cache_outcome
 from cachestream.testing._raw_client import RawClient
+from cachestream.testing.fakes import FailingBody, FakeHandler, answer_with
 
 pytestmark = pytest.mark.asyncio
 
@@ -174,3 +179,80 @@ async def test_the_outcome_is_the_first_parameter_of_cache_status(value, outcome
     head = AnswerHead(200, Fields())
     answer = Answer(head, (("Cache-Status", value),), 0, Pieces(broken=False))
     assert cache_outcome(answer) == outcome
+
+
+# -- mounted in somebody else's application ---------------------------------------
+
+
+class Broken(FakeHandler):
+    """Gives an answer that cannot be completed, after waiting or at once."""
+
+    def __init__(self, *, nowait: bool) -> None:
+        error = UpstreamTimeoutError("the origin sent nothing in time")
+        body = FailingBody(CONTENT, error, awaited=True)
+        super().__init__({"*": lambda _: answer_with(body, length=100)}, nowait=nowait)
+
+
+def mounted(server: str) -> tuple[Any, Any]:
+    """Return a frontend for a kind of server, and the application it is mounted in."""
+    if server == "aiohttp":
+        door = AiohttpFrontend("http://films.example/media")
+        app = web.Application()
+        app.add_subapp("/media/", door.app)
+        return door, app
+    asgi = AsgiFrontend("http://films.example/media")
+    return asgi, Starlette(routes=[Mount("/media", asgi)])
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "aiohttp"])
+@pytest.mark.parametrize("nowait", [True, False])
+async def test_mounted_frontends_write_the_same_line(server, nowait, serve_app, caplog) -> None:
+    """Each request below the mount path is a line, with what the handler saw and what left."""
+    door, app = mounted(server)
+    extra = (("Cache-Status", "cachestream; hit"),)
+    handler = FakeHandler(
+        {"*": lambda _: answer_with(CONTENT, status=206, extra=extra)}, nowait=nowait
+    )
+    with caplog.at_level(logging.DEBUG, logger="cachestream.access"):
+        async with serve_app(server, lambda base: app) as base, door.serve(handler):
+            async with RawClient(base) as client:
+                await client.ask("/media/~canary/a.example/v?sig=canary", ("Range", "bytes=0-6"))
+                await client.ask("/media/a.example/v", method="HEAD")
+            whole, head = await lines(caplog, 2)
+    assert (whole.method, whole.status, whole.range) == ("GET", 206, "bytes=0-6")
+    assert (whole.bytes_sent, whole.outcome, whole.complete) == (len(CONTENT), "hit", True)
+    assert (whole.url, whole.client) == ("/~…/a.example/v?sig=…", "127.0.0.1")
+    assert (head.method, head.bytes_sent, head.complete) == ("HEAD", 0, True)
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "aiohttp"])
+@pytest.mark.parametrize("nowait", [True, False])
+async def test_mounted_frontends_tell_what_was_cut(server, nowait, serve_app, caplog) -> None:
+    """An answer that ends too early is a line that says so, there as well."""
+    door, app = mounted(server)
+    with caplog.at_level(logging.DEBUG, logger="cachestream.access"):
+        async with serve_app(server, lambda base: app) as base, door.serve(Broken(nowait=nowait)):
+            async with RawClient(base) as client:
+                got = await client.ask("/media/a.example/v")
+            (record,) = await lines(caplog)
+    assert not got.complete
+    assert (record.status, record.complete) == (200, False)
+    assert record.getMessage().endswith(", cut")
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "aiohttp"])
+async def test_mounted_frontends_make_nothing_unless_it_is_wanted(
+    server, serve_app, caplog, monkeypatch
+) -> None:
+    """At INFO the handler is asked as it is."""
+    door, app = mounted(server)
+
+    def forbidden(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a record was made")
+
+    monkeypatch.setattr(access, "AccessRecord", forbidden)
+    with caplog.at_level(logging.INFO, logger="cachestream.access"):
+        async with serve_app(server, lambda base: app) as base, door.serve(Answering()):
+            async with RawClient(base) as client:
+                assert (await client.ask("/media/a.example/v")).content == CONTENT
+    assert [each for each in caplog.records if each.name == "cachestream.access"] == []

@@ -7,15 +7,17 @@ of the query are masked; no field but Range is shown.
 from __future__ import annotations
 
 import logging
+import sys
+import time
 from collections.abc import Callable
 from typing import Final
 
 import attrs
 
-from cachestream.abc import Answer
+from cachestream.abc import Answer, Handler, RequestHead
 from cachestream.core.urls import display
 
-__all__ = ["AccessRecord", "access_logger", "cache_outcome"]
+__all__ = ["AccessRecord", "access_logger", "cache_outcome", "finish", "recorded"]
 
 access_logger: Final = logging.getLogger("cachestream.access")
 
@@ -83,6 +85,55 @@ class AccessRecord:
             "" if self.complete else ", cut",
             extra=facts,
         )
+
+
+class _Recording(Handler):
+    """A handler whose one answer is noted."""
+
+    def __init__(self, inner: Handler, head: RequestHead) -> None:
+        self.inner = inner
+        self.expected: int | None = None
+        self.record = AccessRecord(
+            method=head.method,
+            target=head.target,
+            range=head.fields.get("range"),
+            client=head.client,
+            now=time.monotonic,
+        )
+
+    def answer_nowait(self, head: RequestHead) -> Answer | None:
+        answer = self.inner.answer_nowait(head)
+        return answer if answer is None else self._noted(head, answer)
+
+    async def answer(self, head: RequestHead) -> Answer:
+        return self._noted(head, await self.inner.answer(head))
+
+    def _noted(self, head: RequestHead, answer: Answer) -> Answer:
+        self.record.answered(answer)
+        empty = head.method == "HEAD" or answer.head.status in (204, 304)
+        self.expected = 0 if empty else answer.length
+        return answer
+
+
+def recorded(handler: Handler, head: RequestHead) -> Handler:
+    """Return a handler to put one request to: ``handler`` itself, unless a line is wanted."""
+    return _Recording(handler, head) if access_logger.isEnabledFor(logging.DEBUG) else handler
+
+
+def finish(handler: Handler, sent: int) -> None:
+    """Write the line of a request that was put to a handler of `recorded`; in a ``finally``.
+
+    Args:
+        sent: Bytes of content that left.
+    """
+    if isinstance(handler, _Recording):
+        record = handler.record
+        record.sent = sent
+        known = handler.expected is not None
+        record.complete = record.status is not None and (
+            sent == handler.expected if known else sys.exc_info()[0] is None
+        )
+        record.write()
 
 
 def cache_outcome(answer: Answer) -> str | None:

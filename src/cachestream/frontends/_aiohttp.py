@@ -12,6 +12,7 @@ from aiohttp import web
 from cachestream.abc import Handler, RequestHead
 from cachestream.core.fields import Fields
 from cachestream.errors import ClosedError
+from cachestream.frontends._access import finish, recorded
 from cachestream.frontends._aiohttp_exchange import Exchange
 from cachestream.frontends._heads import plain_content
 from cachestream.frontends._links import ClientGoneError
@@ -88,6 +89,7 @@ class AiohttpFrontend(MountedFrontend):
         self, handler: Handler, head: RequestHead, request: web.Request
     ) -> web.StreamResponse:
         exchange = Exchange(request, head, idle_timeout=self._client_idle)
+        handler = recorded(handler, head)
         self._exchanges.add(exchange)
         try:
             answer = self._ask_nowait(handler, head)
@@ -103,6 +105,7 @@ class AiohttpFrontend(MountedFrontend):
             return _plain(503, last=True)
         finally:
             self.bytes_sent += exchange.sent
+            finish(handler, exchange.sent)
             self._exchanges.discard(exchange)
             exchange.close()
 

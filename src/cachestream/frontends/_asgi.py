@@ -12,6 +12,7 @@ from typing import Any
 
 from cachestream.abc import Handler, RequestHead
 from cachestream.errors import ClosedError
+from cachestream.frontends._access import finish, recorded
 from cachestream.frontends._asgi_exchange import (
     Application,
     Exchange,
@@ -107,6 +108,7 @@ class AsgiFrontend(MountedFrontend):
         self, handler: Handler, head: RequestHead, scope: Scope, receive: Receive, send: Send
     ) -> None:
         exchange = Exchange(head, send, lines=self._lines, idle_timeout=self._client_idle)
+        handler = recorded(handler, head)
         try:
             answer = self._ask_nowait(handler, head)
             if answer is None or not await exchange.send_at_once(answer):
@@ -117,6 +119,7 @@ class AsgiFrontend(MountedFrontend):
             await say(send, scope, 503)
         finally:
             self.bytes_sent += exchange.sent
+            finish(handler, exchange.sent)
 
 
 async def _follow_lifespan(
