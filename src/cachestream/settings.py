@@ -124,7 +124,7 @@ class StreamSettings:
         MIB, "how far before a reader's position is fetched at first", "bytes", check=_at_least(0)
     )
     max_read_ahead: int = _setting(
-        16 * MIB,
+        64 * MIB,
         "how far it grows while the reader goes on in sequence",
         "bytes",
         check=_at_least(0),

@@ -275,7 +275,11 @@ class Server:
 def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start servers, each a process on a free port; they share one cache."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("CACHESTREAM_")}
-    own = {"CACHESTREAM_PLUGINS": "off", "CACHESTREAM_CACHE_DIR": str(tmp_path / "cache")}
+    own = {
+        "CACHESTREAM_CACHE_DIR": str(tmp_path / "cache"),
+        "CACHESTREAM_CONFIG": "none",
+        "CACHESTREAM_PLUGINS": "off",
+    }
     servers: list[Server] = []
 
     def start(*arguments: str) -> Server:

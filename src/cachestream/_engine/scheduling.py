@@ -67,9 +67,7 @@ class Scheduler:
         settings = self._resource.settings
         if settings.completion == "ahead":
             return settings.max_read_ahead
-        grown = max(settings.read_ahead, reader.sequential)
-        if grown > settings.read_ahead:  # it reads in sequence
-            grown = max(grown, self.sharing.ahead)
+        grown = max(settings.read_ahead, reader.sequential, self.sharing.ahead)
         return max(min(grown, settings.max_read_ahead), LEAST_WANT)
 
     def _want(self, reader: Reader) -> Want:
@@ -165,7 +163,7 @@ class Scheduler:
             window=self.sharing.window if threshold == "adaptive" else threshold,
             limit=self.sharing.limit,
             spread=self.sharing.target,
-            least_part=resource.context.spread_rules.least_part,
+            least_part=self.sharing.least_part,
             complete_length=resource.complete_length,
             linear=resource.linear,
         )

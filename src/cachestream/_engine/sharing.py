@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachestream.core.spreading import Spread
 from cachestream.core.urls import origin_of
-from cachestream.settings import MIB
+from cachestream.settings import KIB, MIB
 
 from .hosts import Host
 
@@ -30,7 +30,10 @@ HUNGER_S: Final = 0.5
 LEAST_WINDOW: Final = MIB
 """Least distance over which a reader waits for a download that runs, in bytes."""
 
-AHEAD_EACH: Final = 2 * MIB
+SMALLEST_PART: Final = 128 * KIB
+"""Least that one connection ever takes over of another one's part, in bytes."""
+
+AHEAD_EACH: Final = 4 * MIB
 """How far before a reader each of several connections may fetch, in bytes."""
 
 
@@ -83,6 +86,18 @@ class Sharing:
         return max(LEAST_WINDOW, int(latency * self.rate))
 
     @property
+    def least_part(self) -> int:
+        """Least that one connection takes over of another one's part, in bytes.
+
+        Twice what a connection brings while a request is on its way is worth one; with less
+        known, or on fast lines, it is what the rules say.
+        """
+        most = self._resource.context.spread_rules.least_part
+        if self.host.latency is None or not self.rate:
+            return most
+        return min(most, max(SMALLEST_PART, int(2 * self.host.latency * self.rate)))
+
+    @property
     def ahead(self) -> int:
         """How far before a reader is fetched, so that all connections have a part of it."""
         return self.target * AHEAD_EACH if self.target > 1 else 0
@@ -109,17 +124,27 @@ class Sharing:
             limit = self._resource.settings.max_connections
             self._spread = Spread(self.host.spread, limit, self._resource.context.spread_rules)
         before = self._spread.target
-        missing = sum(max(0, download.stop - download.position) for download in downloads)
         self._spread.observe(
             now,
             received=self._received,
             flowing=flowing if self.eager else 0,
-            missing=missing,
+            missing=self._missing(),
         )
         if self._spread.target == before:
             return False
         self.host.spread = self._spread.target
         return True
+
+    def _missing(self) -> int:
+        """Return about how many bytes are still wanted: by whoever wants most of them."""
+        resource = self._resource
+        length = resource.complete_length
+        if length is None:
+            return 0
+        left = [reader.remaining.stop - reader.position for reader in resource.readers]
+        if resource.scheduler.completers:
+            left.append(length - resource.spans.total)
+        return max(left, default=0)
 
     def shed(self, refused: Download) -> bool:
         """Take a refusal of one connection more for the origin's limit, if others are served.
