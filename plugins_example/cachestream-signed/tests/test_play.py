@@ -44,12 +44,13 @@ async def test_a_token_ends_in_mid_play(sign, oauth, tmp_path, ended, refusals):
     clock, gate = Clock(), asyncio.Event()
     async with Origin() as origin:
         film = origin.add("/film", content, require=oauth.check)
-        # A slow origin: it falls silent in the middle of the second answer.
-        film.stall(5 * MIB, gate=gate)
+        # A slow origin: it falls silent in mid-answer until it is told to go on.
+        slow = {"stall_after": 300_000, "stall_times": None, "stall_gate": gate}
+        film.plan = lambda request: None if gate.is_set() else slow
         options = {"max_connections": 1, "completion": "complete"}
         async with make_cache(tmp_path, sign(oauth_rule(oauth, origin, clock)), **options) as cache:
             playing = asyncio.ensure_future(read_url(cache.get_cache_url(origin.url("/film"))))
-            await origin.wait(lambda: origin.bytes_sent() >= 5 * MIB, PATIENCE_S)
+            await origin.wait(lambda: origin.bytes_sent() == 300_000, PATIENCE_S)
             if ended == "revoked":
                 oauth.revoked.update(oauth.issued)
             else:
