@@ -122,6 +122,7 @@ async def test_what_failed_is_committed_with_the_next(shelf, monkeypatch):
         await writer.commit()
     assert entry.read_nowait(Span(0, 3)) == b"abc"
     monkeypatch.setattr(catalog, "apply", apply)
+    assert (await store.usage()).failed_commits == 1
     writer.write(b"def")
     await writer.commit()
     assert committed(store, entry.entry_id) == 6

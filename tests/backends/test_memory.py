@@ -80,6 +80,23 @@ async def test_settings_give_the_limit() -> None:
 
 
 @pytest.mark.asyncio
+async def test_what_gives_way_is_counted() -> None:
+    """Entries that were evicted, and the room that gave, are in the usage."""
+    store = MemoryStore(max_size=1000)
+    for number in range(3):
+        entry = await store.create(Key(f"k{number}"), KEY, Representation(complete_length=400))
+        writer = entry.writer(0)
+        writer.write(bytes(400))
+        await writer.aclose()
+        await entry.publish()
+        await entry.aclose()
+    usage = await store.usage()
+    assert (usage.entries, usage.evicted_entries) == (2, 1)
+    assert usage.evicted_bytes >= 400
+    await store.aclose()
+
+
+@pytest.mark.asyncio
 async def test_closing_the_store_closes_what_is_open() -> None:
     """Handles that were left open are committed and closed with their store."""
     medium = MemoryMedium()

@@ -833,7 +833,9 @@ async def test_nothing_runs_after_the_end(place):
     async with place.store(max_size=300 * KIB) as store:
         for number in range(4):
             await put(store, content(200 * KIB, number), key=Key(f"{SOURCE}?{number}"))
-        assert (await store.usage()).entries == 1
+        usage = await store.usage()
+        assert (usage.entries, usage.evicted_entries) == (1, 3)
+        assert usage.evicted_bytes >= 3 * 200 * KIB
     assert threading.active_count() == before
     assert sum(len(place.get(name)) for name in place.files("data")) == 200 * KIB
 

@@ -55,6 +55,8 @@ async def test_files_of_evicted_entries_are_gone(shelf):
     assert left == sorted(ids[2:])
     assert usage.entries == 3
     assert usage.allocated_bytes == blocks(shelf) <= MIB
+    assert usage.evicted_entries == 2
+    assert usage.evicted_bytes >= 2 * 300 * KIB
     with pytest.raises(EntryNotFoundError):
         await store.open(ids[0])
 
