@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from cachestream.testing.frontends import FrontendContract
+    from cachestream.testing.handlers import HandlerContract
     from cachestream.testing.machine import StoreMachine, machine_for
     from cachestream.testing.origin import Origin, OriginThread, pattern
     from cachestream.testing.simulation import SimLoop, SimOrigin, SimTransport, simulate
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FrontendContract",
+    "HandlerContract",
     "Origin",
     "OriginThread",
     "SimLoop",
@@ -43,6 +45,7 @@ __all__ = [
 
 _HOMES: Final = {
     "FrontendContract": "frontends",
+    "HandlerContract": "handlers",
     "Origin": "origin",
     "OriginThread": "origin",
     "SimLoop": "simulation",
