@@ -127,7 +127,7 @@ async def test_a_film_is_played_while_its_urls_expire(
     recipe: dict[str, Any],
     small_requests: None,
 ) -> None:
-    """ffmpeg decodes every frame over several URLs, and the site sends each byte once."""
+    """ffmpeg decodes every frame over several URLs, and the site sends the film once."""
     film = media / "film.mp4"
     site = Site(origin, film, lasts=1_000_000)
     cache = await make_cache(retry_delay=0.01)
@@ -177,7 +177,7 @@ async def test_next_week_nothing_is_fetched_again(
 async def test_yt_dlp_downloads_a_file_through_the_cache(
     programs: Any, origin: Origin, make_cache: MakeCache, media: Path, tmp_path: Path
 ) -> None:
-    """In chunks or at once, the file is right, and the origin sends each byte once."""
+    """In chunks or at once, the file is right, and the origin sends the film once."""
     film = media / "film.mp4"
     origin.add("/film.mp4", FileContent.open(film), content_type="video/mp4")
     cache = await make_cache()
