@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -48,8 +48,7 @@ class AiohttpFrontend(MountedFrontend):
         app.add_subapp("/media/", door.app)
     """
 
-    def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
+    def _prepare(self) -> None:
         self._app: web.Application | None = None
         self._exchanges: set[Exchange] = set()
 

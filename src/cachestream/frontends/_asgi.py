@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 from cachestream.abc import Handler, RequestHead
 from cachestream.errors import ClosedError
@@ -33,8 +32,7 @@ class AsgiFrontend(MountedFrontend):
 
     The mount path may be any; ``root_path`` says what it is. Server and cache run in one
     event loop: of several worker processes each has its own cache, on one directory if you
-    like. ``requests`` and ``bytes_sent`` count what was answered. See `MountedFrontend` for
-    the arguments.
+    like. See `MountedFrontend` for the arguments.
 
     Example:
         door = AsgiFrontend("http://127.0.0.1:8000/media")
@@ -49,8 +47,7 @@ class AsgiFrontend(MountedFrontend):
         app.mount("/media", door)
     """
 
-    def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
+    def _prepare(self) -> None:
         self._lines: HeadLines = HeadLines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -47,8 +47,8 @@ class LoopbackFrontend(Frontend):
     that shuts down its sending side gets what is held; nothing is waited for on its behalf.
 
     On a Unix socket its permissions say who may come in, and Host is compared with names only
-    if there are any: `public_url` or ``server_names``. Local URLs begin with `public_url`, else
-    with `http://cachestream.localhost`, which a client that is told of the socket may ask.
+    if there are any: ``public_url`` or ``server_names``. Local URLs begin with ``public_url``, else
+    with ``http://cachestream.localhost``, which a client that is told of the socket may ask.
 
     Args:
         host: The address to listen on; anything wider than loopback needs a token.

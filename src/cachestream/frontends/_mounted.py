@@ -44,6 +44,10 @@ class MountedFrontend(Frontend):
 
     Raises:
         ConfigurationError: If ``url`` or one of ``hosts`` cannot be.
+
+    Attributes:
+        requests: How many requests were put to a handler.
+        bytes_sent: Bytes of content given to the server.
     """
 
     def __init__(
@@ -68,6 +72,10 @@ class MountedFrontend(Frontend):
         self._running: set[asyncio.Task[None]] = set()
         self.requests = 0
         self.bytes_sent = 0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Set up what a subclass needs besides."""
 
     def configure(self, settings: Settings, *, schemes: frozenset[str]) -> None:
         """Take over from a manager what was not given; called by it before `serve`."""
