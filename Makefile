@@ -17,6 +17,7 @@ help:
 	@echo "make demo       show the main job on this machine alone, in about ten seconds"
 	@echo "make test       run all tests but the long ones"
 	@echo "make test-long  run the long tests"
+	@echo "make plugins    run the tests of the plug-ins in plugins_example (make test does too)"
 	@echo "make check      run ruff, mypy and the import contracts"
 	@echo "make format     put the code into the project's form"
 	@echo "make docs       write the generated pages anew, and build the site in build/docs"
@@ -35,8 +36,14 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(BIN)/cachestream demo
 
+# With ARGS it is some tests that are wanted, and those of the plug-ins are not.
 test: $(STAMP) system
 	CACHESTREAM_PLUGINS=off $(BIN)/python -m pytest -n $(JOBS) -m "not long" $(ARGS)
+	@[ -n "$(ARGS)" ] || $(MAKE) --no-print-directory plugins
+
+# Each in an environment of its own, with our wheel as a stranger would get it.
+plugins: $(STAMP)
+	@PYTHON="$(PYTHON)" BIN="$(abspath $(BIN))" JOBS="$(JOBS)" ./.ci/plugins
 
 test-long: $(STAMP) system
 	CACHESTREAM_PLUGINS=off $(BIN)/python -m pytest -n $(JOBS) -m long --timeout 1800 $(ARGS)
