@@ -17,7 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from cachestream.testing.frontends import FrontendContract
+    from cachestream.testing.frontends import FrontendContract, MountedFrontendContract
     from cachestream.testing.handlers import HandlerContract
     from cachestream.testing.machine import StoreMachine, machine_for
     from cachestream.testing.origin import Origin, OriginThread, pattern
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FrontendContract",
     "HandlerContract",
+    "MountedFrontendContract",
     "Origin",
     "OriginThread",
     "SimLoop",
@@ -46,6 +47,7 @@ __all__ = [
 _HOMES: Final = {
     "FrontendContract": "frontends",
     "HandlerContract": "handlers",
+    "MountedFrontendContract": "frontends",
     "Origin": "origin",
     "OriginThread": "origin",
     "SimLoop": "simulation",
