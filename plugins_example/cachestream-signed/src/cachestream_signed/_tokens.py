@@ -15,7 +15,6 @@ import attrs
 from cachestream.errors import (
     CacheStreamError,
     ConfigurationError,
-    TransportError,
     UpstreamTimeoutError,
 )
 
@@ -224,6 +223,6 @@ class TokenKeeper:
                 hint="See whether the endpoint or function that gives tokens answers",
             )
             error.__cause__ = exc
-        except (CredentialsError, TransportError) as exc:
+        except CacheStreamError as exc:
             error = exc
         return self._token, error
