@@ -69,7 +69,7 @@ SERVERS_OWN: Final = {
 class MountedFrontendContract(FrontendContract):
     """The promises of a frontend that is called by another server, which listens.
 
-    The fixtures return a frontend whose `serve` runs such a server too.
+    The fixtures return a frontend whose ``serve`` runs such a server too.
     """
 
     frames: ClassVar[bool] = False
