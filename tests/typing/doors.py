@@ -40,6 +40,11 @@ def aiohttp() -> web.Application:
 
 
 async def unix() -> None:
-    door = LoopbackFrontend(socket_path="/run/cachestream/socket", socket_mode="0660")
-    async with CacheManager(frontend=door, public_url="https://films.example") as cache:
+    place = "/run/cachestream/socket"
+    door = LoopbackFrontend(
+        socket_path=place, socket_mode="0660", public_url="https://films.example"
+    )
+    async with CacheManager(frontend=door) as cache:
+        assert_type(cache.get_cache_url("https://a.example/x"), str)
+    async with CacheManager(socket_path=place, public_url="https://films.example") as cache:
         assert_type(cache.get_cache_url("https://a.example/x"), str)
