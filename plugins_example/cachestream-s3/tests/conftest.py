@@ -29,6 +29,17 @@ def swift() -> Iterator[SwiftServer]:
         yield server
 
 
+def one_at_a_time(application):
+    """Let requests wait for each other; connections that say nothing hold nobody up."""
+    lock = threading.Lock()
+
+    def call(environ, start_response):
+        with lock:
+            return list(application(environ, start_response))
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
     """moto: a pretended one in memory, whose PUT honours both; its URL.
@@ -36,8 +47,8 @@ def moto() -> Iterator[str]:
     One request at a time, so that looking at a condition and writing are one step.
     """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    application = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, application, threaded=False)
+    application = one_at_a_time(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, application, threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
