@@ -34,15 +34,16 @@ _NOTE = "<!-- Made by `make docs` from the code; changes belong there. -->\n"
 
 _SETTINGS_INTRO = """# Settings
 
-A program gives settings to `CacheManager`, as a `cachestream.settings.Settings` value or as
-keyword arguments. Those of streams can also be given to a single one
-(`Settings.for_stream`, `CacheManager.create_stream(settings=...)`).
+A program gives settings to {py:class}`cachestream.CacheManager`, as a
+{py:class}`cachestream.Settings` value or as keyword arguments. Those of streams can also be given
+to a single one ({py:meth}`cachestream.CacheManager.create_stream`).
 
-The command line takes the same settings as flags, and as variables: `--max-size 5GiB` or
-`CACHESTREAM_MAX_SIZE=5GiB`. A flag wins over its variable.
+All but those for programs only can also stand in a file, in variables and in flags:
+`max_size = "5GiB"`, `CACHESTREAM_MAX_SIZE=5GiB`, `--max-size 5GiB`. A flag goes before a variable,
+and that before a file; see [configure it](../how-to/configure.md).
 
-- Sizes are bytes in Python; flags also take `500MB` (decimal), `64KiB` or `64K` (binary).
-- Times are seconds in Python; flags also take `250ms`, `10s`, `5m`, `1h30m`.
+- Sizes are bytes in Python; elsewhere also `500MB` (decimal), `64KiB` or `64K` (binary).
+- Times are seconds in Python; elsewhere also `250ms`, `10s`, `5m`, `1h30m`.
 - Several values are a tuple in Python; a flag is repeated, a variable holds them with spaces or
   commas between. Fields are a mapping in Python, `'Name: value'` as a flag, one a line in a
   variable.
