@@ -22,6 +22,7 @@ from cachestream import (
 from cachestream.abc import (
     EntryRecord,
     Handler,
+    Inspector,
     Key,
     Store,
     StoreUsage,
@@ -33,6 +34,7 @@ from cachestream.backends import DiskStore, MemoryStore
 from cachestream.core.fields import Fields
 from cachestream.core.representation import Representation
 from cachestream.core.spans import Span
+from cachestream.core.status import ResourceStatus
 from cachestream.errors import (
     ConfigurationError,
     RangeNotSatisfiableError,
@@ -221,6 +223,10 @@ async def manager() -> None:
     settings = Settings(cache_dir=Path("/tmp/x"), max_size=10, completion="demand")
     async with CacheManager(settings, listeners=[on_event], port=0, registry=Registry()) as cache:
         base: str | None = cache.base_url
+        admin: str | None = cache.admin_url
+        inspector: Inspector = cache.inspector
+        seen: tuple[ResourceStatus, ...] = inspector.resources()
+        ready: bool = (await inspector.readiness()).ready
         url: str = cache.get_cache_url("https://example.com/a", file="/tmp/a")
         path: Path | None = await cache.pre_cache_url(url, bytes=1000)
         record: EntryRecord | None = await cache.get_cache_record(url)
@@ -234,6 +240,7 @@ async def manager() -> None:
             await file.seek(5)
             data: bytes = await file.read(10)
     print(base, path, record, records, bad, numbers, gone, count, live, data)
+    print(admin, seen, ready)
 
 
 async def stream(cache: CacheManager, options: StreamSettings) -> None:
