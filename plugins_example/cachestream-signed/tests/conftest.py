@@ -1,5 +1,6 @@
 """Servers that check signatures by their own means."""
 
+import os
 import random
 
 import pytest
@@ -13,8 +14,9 @@ from support import MIB, Nginx, OAuthServer
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, tmp_path):
     """Keep what the machine knows of AWS, netrc and proxies out of the tests."""
-    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [each for each in os.environ if each.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("NETRC", raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -196,6 +196,21 @@ async def test_profiles_are_found(sign, bucket, keys, swift, monkeypatch, tmp_pa
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("region", [None, "us-east-1", "eu-west-1"])
+async def test_the_region_is_that_of_the_configuration(sign, bucket, keys, monkeypatch, region):
+    """Where the rule names none it is looked up; the store tells a wrong one from a right one."""
+    if region is not None:
+        monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    transport = sign(make_rule(bucket, keys, region=None))
+    if region == "eu-west-1":
+        with pytest.raises(SignatureRefusedError) as caught:
+            await exchange(transport, f"{bucket}/film.mp4")
+        assert "The rule says region eu-west-1" in str(caught.value)
+    else:
+        assert await exchange(transport, f"{bucket}/film.mp4") == (200, DIGITS)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("profile", [None, "nobody"])
 async def test_no_credentials_are_a_clear_error(sign, bucket, profile):
     """Where the chain finds nothing the error says so, before anything is sent."""

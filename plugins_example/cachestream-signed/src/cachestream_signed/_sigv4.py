@@ -53,7 +53,8 @@ class SigV4(Signer):
 
     Args:
         origins: As for `Signer`.
-        region: The region, such as ``eu-west-1``.
+        region: The region, such as ``eu-west-1``; None for that of the profile or of
+            AWS_DEFAULT_REGION, else ``us-east-1``.
         service: The service that is asked; ``s3`` has rules of its own.
         profile: Which profile of the shared configuration; None for the default.
         access_key: The key's name; needs ``secret_key``.
@@ -76,7 +77,7 @@ class SigV4(Signer):
     def __init__(
         self,
         *origins: str,
-        region: str = "us-east-1",
+        region: str | None = None,
         service: str = "s3",
         profile: str | None = None,
         access_key: str | None = None,
@@ -98,7 +99,7 @@ class SigV4(Signer):
                 f"lifetime={lifetime!r} is wrong: it is between 1 second and a week"
             )
         self.region, self.service = region, service
-        self._sign = _signature(service=service, region=region, query=query, lifetime=lifetime)
+        self._sign = _signature(service=service, query=query, lifetime=lifetime)
         self._profile = profile
         self._given = credentials
         if access_key is not None:
@@ -110,12 +111,15 @@ class SigV4(Signer):
 
     async def sign(self, request: UpstreamRequest) -> UpstreamRequest:
         credentials = await self._current()
+        if self.region is None:
+            self.region = await self._off_loop(self._look_up_region)
         url = strict_query(request.url, without=_OLD)
         if self.service == "s3":
             url = strict_path(url)
         signed = {name: request.fields.get(name) for name in _SIGNED}
         lines = {name: value for name, value in signed.items() if value is not None}
-        url, added = self._sign(request.method, url, lines, credentials, self._clock())
+        now = self._clock()
+        url, added = self._sign(request.method, url, lines, credentials, now, self.region)
         return attrs.evolve(request, url=url, fields=request.fields.replace(*added))
 
     async def _current(self) -> ReadOnlyCredentials:
@@ -157,6 +161,11 @@ class SigV4(Signer):
             )
         return found
 
+    def _look_up_region(self) -> str:
+        from botocore.session import Session
+
+        return Session(profile=self._profile).get_config_variable("region") or "us-east-1"
+
     @property
     def _of_profile(self) -> str:
         return "" if self._profile is None else f" of profile {self._profile!r}"
@@ -172,21 +181,22 @@ class SigV4(Signer):
             return bool((await self._current()).token != refused)
 
     def explain(self, sent: UpstreamRequest, refusal: Refusal) -> CacheStreamError | None:
-        return refusals.explain(sent, refusal, region=self.region)
+        return refusals.explain(sent, refusal, region=self.region or "")
 
 
 _Signature = Callable[
-    [str, str, dict[str, str], "ReadOnlyCredentials", float], tuple[str, list[tuple[str, str]]]
+    [str, str, dict[str, str], "ReadOnlyCredentials", float, str],
+    tuple[str, list[tuple[str, str]]],
 ]
 
 
-def _signature(*, service: str, region: str, query: bool, lifetime: int) -> _Signature:
-    """Return a function from method, URL, fields, credentials and time to URL and new fields."""
+def _signature(*, service: str, query: bool, lifetime: int) -> _Signature:
+    """Return what makes a URL and new fields of a request, a key, the time and the region."""
     try:
         from cachestream_signed._sigv4_botocore import sign
     except ImportError as exc:
         raise ConfigurationError("SigV4 needs the package botocore", hint=_INSTALL) from exc
-    return lambda method, url, fields, credentials, now: sign(
+    return lambda method, url, fields, credentials, now, region: sign(
         method,
         url,
         fields,
