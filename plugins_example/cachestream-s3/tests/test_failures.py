@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import attrs
@@ -198,6 +199,37 @@ async def test_a_failed_upload_is_forgotten_and_raised(place, monkeypatch):
         again.write(b"def")
         await again.aclose()
         assert await entry.read(Span(0, 6)) == b"abcdef"
+
+
+@pytest.mark.asyncio
+async def test_a_close_that_was_cancelled_can_be_repeated(place, monkeypatch):
+    """Nothing that was written is lost because somebody did not wait for the end."""
+    async with place.store() as store:
+        entry = await store.create(KEY, SOURCE, Representation(complete_length=6))
+        await entry.publish()
+        writer = entry.writer(0)
+        writer.write(b"abcdef")
+        arrived, go_on = asyncio.Event(), asyncio.Event()
+        plain = store.bucket.create
+
+        async def create(name, data):
+            arrived.set()
+            await go_on.wait()
+            return await plain(name, data)
+
+        monkeypatch.setattr(store.bucket, "create", create)
+        for closing in (writer.aclose, entry.aclose):
+            attempt = asyncio.ensure_future(closing())
+            await arrived.wait()
+            attempt.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await attempt
+        go_on.set()
+        await entry.aclose()
+        assert (await store.select(KEY))[0].complete
+        again = await store.open(entry.entry_id)
+        assert again.writable
+        assert await again.read(Span(0, 6)) == b"abcdef"
 
 
 @pytest.mark.asyncio

@@ -92,27 +92,28 @@ class S3Entry(Entry):
         return await self._shared.discard(span)
 
     async def aclose(self) -> None:
-        """Commit, and give the handle up."""
-        if self._closed:
-            return
+        """Commit, and give the handle up; again after a cancelled attempt."""
         self._closed = True
         shared = self._shared
-        shared.store.handles.discard(self)
+        if self not in shared.store.handles:
+            return
         failure: CacheStreamError | None = None
-        try:
-            for writer in self._writers:
-                try:
-                    await writer.aclose()
-                except CacheStreamError as exc:
-                    failure = exc  # the others are closed all the same
-            if not shared.store.closed:
-                await shared.commit()
-        finally:
+        for close in [*(writer.aclose for writer in self._writers), self._commit]:
+            try:
+                await close()
+            except CacheStreamError as exc:
+                failure = exc  # the others are closed all the same
+        if self in shared.store.handles:
+            shared.store.handles.discard(self)
             shared.handles -= 1
             if shared.handles == 0:
                 shared.store.left(shared)
         if failure is not None:
             raise failure
+
+    async def _commit(self) -> None:
+        if not self._shared.store.closed:
+            await self._shared.commit()
 
     def _check(self) -> None:
         self._shared.store.check_open()

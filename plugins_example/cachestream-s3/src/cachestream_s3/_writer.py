@@ -104,16 +104,20 @@ class S3Writer(SpanWriter):
         self._raise()
 
     async def aclose(self) -> None:
-        """Commit what was written, and give the position up."""
-        if self._closed:
-            return
+        """Commit what was written, and give the position up; again after a cancelled attempt."""
         self._closed = True
+        if self not in self._shared.writers:
+            return
         try:
             if not self._shared.store.closed:
                 await self.flush()
                 await self._shared.commit()
-        finally:
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
             self._shared.writers.discard(self)
+            raise
+        self._shared.writers.discard(self)
 
     def _check(self) -> None:
         self._shared.store.check_open()
