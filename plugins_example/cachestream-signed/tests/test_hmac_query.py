@@ -239,6 +239,7 @@ def _unpadded(text):
         {"parameters": {"sig": "x"}},
         {"parameters": {}},
         {"digest": "md99"},
+        {"digest": "shake_128"},
         {"encoding": "rot13"},
         {"lifetime": 0},
         {"lifetime": float("nan")},

@@ -1,12 +1,15 @@
 """The transport from a configuration: by name, with a line of text a rule."""
 
 import logging
+import shlex
 
 import pytest
 from cachestream import CacheManager, Plugin, Settings
 from cachestream.errors import ConfigurationError
 from cachestream.registry import Registry
 from cachestream.testing import Origin
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cachestream_signed import (
     Bearer,
@@ -17,6 +20,7 @@ from cachestream_signed import (
     SignedTransport,
     SigV4,
     TempUrl,
+    _options,
     parse_rule,
 )
 from support import CLIENT_ID, CLIENT_SECRET, exchange, make_request, netloc, read_url
@@ -101,6 +105,38 @@ def test_a_rule_that_is_wrong_is_a_clear_error(secrets, text, words):
         parse_rule("a.example", text.replace("{tmp}", str(secrets)))
     assert words in str(caught.value)
     assert "canary-" not in str(caught.value)
+
+
+ORIGINS = st.sampled_from(["a.example", "*", "http://b", "127.0.0.1:*, [::1]"]) | st.text()
+NAMES = "region service profile query lifetime file token_file token_env token_url client_id scope "
+NAMES += "auth_method key_env key_file key_encoding digest encoding message parameters allow_http"
+ODD = ["yes", "60", "9" * 5000, "CANARY", "sha256", "shake_128", "hex", "{path}", "a={signature}"]
+ODD += [
+    "https://a/",
+    "https://[",
+    "http://localhost:99999/",
+    "~nobody-at-all/x",
+    "/\0",
+    "post",
+    "{",
+]
+VALUES = st.text() | st.sampled_from(ODD)
+WORDS = st.lists(st.tuples(st.sampled_from(NAMES.split()), VALUES), max_size=4)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=300)
+@given(ORIGINS, st.sampled_from(sorted(_options._KINDS)), WORDS, st.text())
+def test_no_text_is_more_than_a_wrong_rule(origins, kind, words, rest):
+    """Whatever is written into a configuration, it makes a rule or a clear error."""
+    text = " ".join([kind, *(f"{name}={shlex.quote(value)}" for name, value in words)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CANARY", "6361")
+        for candidate in (text, f"{text} {rest}", rest):
+            try:
+                rule = parse_rule(origins, candidate)
+            except ConfigurationError:
+                continue
+            assert rule.origins
 
 
 def test_a_rule_for_nothing_is_a_clear_error():

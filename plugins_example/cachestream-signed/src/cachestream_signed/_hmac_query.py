@@ -87,13 +87,15 @@ class HmacQuery(Signer):
         }
         if not any("signature" in dict.fromkeys(names(each)) for each in self._parameters.values()):
             raise ConfigurationError("no parameter has {signature} in it")
-        if digest not in hashlib.algorithms_available or encoding not in _ENCODE:
+        self._digest = digest
+        try:
+            self._encode = _ENCODE[encoding]
+            self.digest(b"")  # some of hashlib's have no fixed length, and some may be forbidden
+        except (KeyError, ValueError, TypeError) as exc:
             raise ConfigurationError(
                 f"{digest} written as {encoding} is no signature",
                 hint="Digests are those of hashlib; encodings are hex, base64 and base64url",
-            )
-        self._digest = digest
-        self._encode = _ENCODE[encoding]
+            ) from exc
         if not lifetime >= 1:
             raise ConfigurationError(f"lifetime={lifetime!r} is wrong: it is at least 1 second")
         self._lifetime = lifetime

@@ -73,7 +73,7 @@ class Netrc(Signer):
             if self._is_optional:
                 return None
             raise CredentialsError(f"there is no netrc file {path}", hint="Make it") from exc
-        except (OSError, UnicodeDecodeError) as exc:
+        except (OSError, ValueError) as exc:
             raise CredentialsError(
                 f"the netrc file {path} cannot be read: {type(exc).__name__}",
                 hint="Make it, or name another one",

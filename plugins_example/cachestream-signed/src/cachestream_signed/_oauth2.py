@@ -242,7 +242,7 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext | bool:
 def _read(path: Path) -> str:
     try:
         return path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, ValueError) as exc:
         raise CredentialsError(
             f"the refresh token file {path} cannot be read",
             hint="See that it exists and that this user may read it",

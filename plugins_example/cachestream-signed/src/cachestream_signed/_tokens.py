@@ -120,9 +120,9 @@ class TokenFile(TokenSource):
         try:
             with self._path.open("rb") as file:
                 return file.read(_MAX_FILE).decode("ascii", "replace")
-        except OSError as exc:
+        except (OSError, ValueError) as exc:  # ValueError: no path has a NUL
             raise CredentialsError(
-                f"the token file {self._path} cannot be read: {exc.strerror}",
+                f"the token file {str(self._path)!r} cannot be read: {type(exc).__name__}",
                 hint="See that it exists and that this user may read it",
             ) from exc
 
