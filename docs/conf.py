@@ -71,13 +71,20 @@ pygments_dark_style = "native"
 
 # Names of others, of which we have no inventory. What is ours is never listed here.
 nitpick_ignore_regex = [
+    # the standard library
     (
-        r"py:.*",  # the standard library
-        r"(asyncio|collections|contextlib|datetime|enum|io|logging|os|pathlib|random|socket|ssl|types)\..+",
+        r"py:.*",
+        r"(asyncio|collections|contextlib|datetime|enum|io|logging|os|pathlib|random|socket|ssl"
+        r"|types)\..+",
     ),
     (r"py:.*", r"bisect|ResourceWarning"),
-    (r"py:.*", r"(aiohttp|attr|attrs|click|fsspec|prometheus_client|pytest|yarl)\..+"),  # libraries
-    (r"py:.*", r"WriteableBuffer"),  # a name that only type checkers know
+    # libraries
+    (
+        r"py:.*",
+        r"(aiohttp|attr|attrs|click|fsspec|hypothesis|prometheus_client|pytest|yarl)\..+",
+    ),
+    # a name that only type checkers know
+    (r"py:.*", r"WriteableBuffer"),
 ]
 
 
@@ -144,7 +151,7 @@ def mend_code(app, what, name, obj, options, lines):
                 lines[index : index + 1] = [line.replace(":", "::"), ""]
         elif what == "module" and line.startswith("    ") and not before and index > 1:
             opening = next((text for text in reversed(lines[:index]) if text.strip()), "")
-            if not opening.startswith(" ") and not opening.endswith(":"):
+            if not re.match(r" |.*::$|\w+:$", opening):
                 lines[index:index] = ["::", ""]
 
 
