@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import attrs
 import obstore
 import pytest
-from cachestream import CacheManager
+from cachestream import CacheManager, Plugin
 from cachestream.abc import Key
 from cachestream.core.representation import Representation
 from cachestream.testing import Origin, pattern
@@ -43,6 +44,25 @@ async def test_a_manager_plays_from_an_origin_that_breaks_off(any_place):
             async with CacheManager(store=store, offline=True) as cache:
                 assert await play(cache, source) == data
         assert origin.count("/a.mp4") == asked
+
+
+@pytest.mark.asyncio
+async def test_a_manager_finds_the_store_by_its_name(place):
+    """Installed, the store is made of options as a configuration says them."""
+    data = pattern("by name", 300 * KIB).bytes()
+    named = {
+        name: value for name, value in attrs.asdict(place.options).items() if value is not None
+    }
+    async with Origin() as origin:
+        origin.add("/a.mp4", data)
+        source = origin.url("/a.mp4")
+        async with CacheManager(store=Plugin("s3", **named), max_size=10 * MIB) as cache:
+            assert await play(cache, source) == data
+        asked = origin.count("/a.mp4")
+        async with CacheManager(store=Plugin("s3", **named), offline=True) as cache:
+            assert await play(cache, source) == data
+        assert origin.count("/a.mp4") == asked
+    assert place.names("data")
 
 
 @pytest.mark.asyncio
