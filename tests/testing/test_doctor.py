@@ -464,6 +464,7 @@ def store_with(**options):
     [
         ({"prefix": (str, "")}, {}, {"prefix": "TOKEN/"}),
         ({"prefix": (str, "a/")}, {}, {"prefix": "a/TOKEN/"}),
+        ({"prefix": (str, "films")}, {}, {"prefix": "films/TOKEN"}),
         ({"prefix": str, "bucket": str}, {"bucket": "b"}, {"bucket": "b", "prefix": "TOKEN/"}),
         ({"url": str}, {"url": "s3://b/c/"}, {"url": "s3://b/c/TOKEN"}),
         ({"url": str, "prefix": (str, "")}, {"url": "x:"}, {"url": "x:", "prefix": "TOKEN/"}),

@@ -20,12 +20,13 @@ def clean(order: Order, report: Report) -> None:
         cls = registry.get("store", plugin.name)
         values = scratch_values(cls, plugin.options, Path(order.directory), order.token)
         left = remove(values)
+        told = f"its entries below {order.token}" if "prefix" in values else "what was stored"
     except CacheStreamError as error:
-        left = str(error)
+        left, told = str(error), ""
     report.check(
         Check(
             name="removed",
             status="ok" if left is None else "failed",
-            detail=left or "what was stored",
+            detail=left or told,
         )
     )

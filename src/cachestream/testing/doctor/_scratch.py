@@ -57,7 +57,7 @@ def scratch_values(
             before = values.get(name, "" if rows[name].required else rows[name].default) or ""
             if name == "url" and not before:
                 raise ConfigurationError("its option `url` must be given, to make a folder there")
-            return {**values, name: _below(str(before), token, folder=name == "prefix")}
+            return {**values, name: _below(str(before), token, prefix=name == "prefix")}
     for name in _DIRECTORIES:
         if name in rows:
             place = directory / token.replace("/", "-")
@@ -71,9 +71,10 @@ def _rows(cls: type) -> tuple[OptionRow, ...]:
     return describe_options(cls) if hasattr(cls, "Options") else ()
 
 
-def _below(before: str, token: str, *, folder: bool) -> str:
+def _below(before: str, token: str, *, prefix: bool) -> str:
+    """Return a place below another one; a prefix ends as the one before it did."""
     head = before.rstrip("/")
-    after = f"{token}/" if folder else token
+    after = f"{token}/" if prefix and (not before or before.endswith("/")) else token
     return f"{head}/{after}" if head else after
 
 

@@ -113,7 +113,7 @@ def _store_contract(order: Order) -> type:
         async def place(  # type: ignore[override]  # a fixture, as the one it replaces
             self, tmp_path: Path
         ) -> AsyncIterator[RegistryPlace]:
-            place = RegistryPlace(order, f"{order.token}/{next(numbers)}", tmp_path, registry)
+            place = RegistryPlace(order, f"{order.token}/{next(numbers):04}", tmp_path, registry)
             async with await place.open() as store:
                 if await store.records(limit=1):
                     # Whatever it is, it is not ours: no further test runs.
