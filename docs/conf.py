@@ -70,19 +70,13 @@ pygments_dark_style = "native"
 # -- References --------------------------------------------------------------
 
 # Names of others, of which we have no inventory. What is ours is never listed here.
+STANDARD = (
+    "asyncio collections contextlib datetime enum io logging os pathlib random socket ssl types"
+)
+LIBRARIES = "aiohttp attr attrs click fsspec hypothesis prometheus_client pytest yarl"
 nitpick_ignore_regex = [
-    # the standard library
-    (
-        r"py:.*",
-        r"(asyncio|collections|contextlib|datetime|enum|io|logging|os|pathlib|random|socket|ssl"
-        r"|types)\..+",
-    ),
+    *((r"py:.*", rf"{name}\..+") for name in [*STANDARD.split(), *LIBRARIES.split()]),
     (r"py:.*", r"bisect|ResourceWarning"),
-    # libraries
-    (
-        r"py:.*",
-        r"(aiohttp|attr|attrs|click|fsspec|hypothesis|prometheus_client|pytest|yarl)\..+",
-    ),
     # a name that only type checkers know
     (r"py:.*", r"WriteableBuffer"),
 ]

@@ -29,7 +29,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 300.0
+TIMEOUT_S = 600.0
 
 BACKGROUND = (
     "cachestream serve",
@@ -130,7 +130,7 @@ class Server:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
         try:
-            code = self._process.wait(timeout=60)
+            code = self._process.wait(timeout=120)
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
@@ -270,7 +270,7 @@ class Page:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.integration
 def test_what_a_page_shows_works(
     page_blocks: list[Any],
