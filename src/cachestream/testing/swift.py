@@ -80,7 +80,7 @@ class SwiftServer:
         self,
         *,
         directory: str | Path | None = None,
-        timeout: float = 60.0,
+        timeout: float = 100.0,
         page_size: int = 1000,
     ) -> None:
         self._directory = directory
