@@ -1,6 +1,7 @@
 """`url`, `plugins` and `completion` open no cache."""
 
 import json
+import os
 import socket
 
 import pytest
@@ -55,6 +56,26 @@ def test_url_check_finds_a_listener() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
         assert cachestream("url", "https://a.example/", "--check", "-p", port).exit_code == 0
+
+
+def test_url_is_that_of_a_socket_or_of_a_proxy() -> None:
+    """A server on a Unix socket, or behind a proxy, has other local URLs."""
+    source = "https://a.example/x"
+    result = cachestream("url", source, "--socket-path", "/run/s")
+    assert result.output == "http://cachestream.localhost/a.example/x\n"
+    more = ("--socket-path", "@s", "--public-url", "https://films.example/media/")
+    assert cachestream("url", source, *more).output == ("https://films.example/media/a.example/x\n")
+
+
+def test_url_check_finds_a_unix_socket() -> None:
+    """With --check a listener on the socket is looked for."""
+    place = f"@cachestream-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as listener:
+        command = ("url", "https://a.example/", "--check", "--socket-path", place)
+        assert cachestream(*command).exit_code == 6
+        listener.bind("\0" + place[1:])
+        listener.listen()
+        assert cachestream(*command).exit_code == 0
 
 
 def test_url_check_without_a_server_ends_with_6() -> None:

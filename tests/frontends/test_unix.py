@@ -12,9 +12,9 @@ import tempfile
 import pytest
 
 from cachestream.abc import END
+from cachestream.core.urls import UNIX_URL
 from cachestream.errors import ConfigurationError, ServerUnavailableError
 from cachestream.frontends import LoopbackFrontend, _unix
-from cachestream.frontends._places import UNIX_URL
 from cachestream.settings import Settings
 from cachestream.testing._raw_client import RawClient, request_bytes
 from cachestream.testing.fakes import (

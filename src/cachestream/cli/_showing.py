@@ -14,7 +14,7 @@ from cachestream.cli._exits import EPILOG, Exit, Failure
 from cachestream.cli._options import SettingsCommand, with_settings
 from cachestream.cli._output import columns, json_option, print_json
 from cachestream.cli._serving import DEFAULT_HOST, DEFAULT_PORT
-from cachestream.core.urls import local_path, normalize
+from cachestream.core.urls import UNIX_URL, local_path, normalize
 from cachestream.registry import Registry
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ _CHECK_TIMEOUT_S = 2.0
 
 @click.command(cls=SettingsCommand, epilog=EPILOG)
 @click.argument("sources", nargs=-1, required=True, metavar="URL...")
-@with_settings(("host", "port", "token"), host=DEFAULT_HOST, port=DEFAULT_PORT)
+@with_settings(
+    ("host", "port", "socket_path", "public_url", "token"), host=DEFAULT_HOST, port=DEFAULT_PORT
+)
 @click.option("--check", is_flag=True, help="Fail unless a local server listens there.")
 @json_option
 def url(given: Configuration, sources: tuple[str, ...], check: bool, as_json: bool) -> None:
@@ -36,7 +38,12 @@ def url(given: Configuration, sources: tuple[str, ...], check: bool, as_json: bo
     Nothing is asked, neither the server nor the origin.
     """
     host, port = given.get("host").strip("[]"), given.get("port")
+    path, public = given.get("socket_path"), given.get("public_url")
     base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if path:
+        base = UNIX_URL
+    if public:
+        base = normalize(public).rstrip("/")
     rows = [
         {
             "source": normalize(source),
@@ -45,19 +52,25 @@ def url(given: Configuration, sources: tuple[str, ...], check: bool, as_json: bo
         for source in sources
     ]
     if check:
-        _require_listener(host, port)
+        _require_listener(host, port, path)
     if as_json:
         print_json(rows)
     else:
         click.echo("\n".join(row["url"] for row in rows))
 
 
-def _require_listener(host: str, port: int) -> None:
+def _require_listener(host: str, port: int, path: str | None) -> None:
+    place = path or f"{host} port {port}"
     try:
-        socket.create_connection((host, port), timeout=_CHECK_TIMEOUT_S).close()
+        if path:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(_CHECK_TIMEOUT_S)
+                probe.connect(f"\0{path[1:]}" if path.startswith("@") else path)
+        else:
+            socket.create_connection((host, port), timeout=_CHECK_TIMEOUT_S).close()
     except OSError as error:
         raise Failure(
-            f"no server answers at {host} port {port}: {error.strerror or error}; "
+            f"no server answers at {place}: {error.strerror or error}; "
             "start one with: cachestream serve",
             Exit.UNREACHABLE,
         ) from error

@@ -36,6 +36,7 @@ from cachestream.errors import InvalidURLError
 __all__ = [
     "DEFAULT_PORTS",
     "NOT_SOURCES",
+    "UNIX_URL",
     "default_key",
     "display",
     "local_path",
@@ -56,6 +57,12 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 2
 
 NOT_SOURCES: Final = frozenset({"/favicon.ico", "/robots.txt"})
 """What browsers and crawlers ask any server for; never the name of a host."""
+
+UNIX_URL: Final = "http://cachestream.localhost"
+"""What local URLs begin with where only a Unix socket is listened on.
+
+No origin is called so: a client has to be told of the socket, and then names any host.
+"""
 
 # RFC 3986 appendix B, in one piece.
 _REFERENCE: Final = re.compile(

@@ -76,6 +76,7 @@ class Exchange:
         self._content: Content | None = None
         self.started = False
         self._gone = False
+        self._ending = False
 
     async def send_at_once(self, answer: Answer) -> bool:
         """Send an answer if all of it is at hand and little; it is closed then.
@@ -130,6 +131,9 @@ class Exchange:
             work.cancel()
             watch.cancel()
             await asyncio.wait((work, watch), timeout=_CLOSE_TIMEOUT_S)
+        if not work.done():
+            logger.error("a handler does not end when it is cancelled: %r", work)
+            raise ClosedError("the cache was closed before this answer was complete")
         if self._gone:
             work.cancelled() or work.exception()  # seen
             logger.debug("the client of %s is gone", display(self._head.target))
@@ -145,6 +149,9 @@ class Exchange:
                 pass  # content that nobody asked for
         except Exception:
             logger.debug("the server tells no more of a client", exc_info=True)
+        if self._ending:
+            # Servers say so as well when an answer is complete, and we learn that later than they.
+            await asyncio.wait((work,), timeout=_CLOSE_TIMEOUT_S)
         if not work.done():
             self._gone = True
             work.cancel()
@@ -198,7 +205,7 @@ class Exchange:
                 piece = await content.next()
             if isinstance(piece, End):
                 break
-            over = content.is_over
+            over = self._ending = content.is_over
             self.sent += len(piece)
             await self._put({"type": "http.response.body", "body": piece, "more_body": not over})
             # A server that takes all at once must not hold the loop.
@@ -207,6 +214,7 @@ class Exchange:
                 budget = TURN
                 await asyncio.sleep(0)
         if not over:
+            self._ending = True
             await self._put({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _put(self, message: Message) -> None:

@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 from typing import Final, Self
 
 from cachestream.abc import Frontend, Handler
+from cachestream.core.urls import UNIX_URL
 from cachestream.errors import ConfigurationError, ServerUnavailableError
 from cachestream.frontends._activation import take_inherited
 from cachestream.frontends._addresses import is_loopback
 from cachestream.frontends._naming import LocalUrls, authorities_of, check_base_url
 from cachestream.frontends._places import (
-    UNIX_URL,
     InheritedPlace,
     Listener,
     Place,

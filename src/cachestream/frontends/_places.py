@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from cachestream.core.urls import UNIX_URL
 from cachestream.errors import ConfigurationError
 from cachestream.frontends._activation import has_wide_address
 from cachestream.frontends._addresses import (
@@ -22,13 +23,7 @@ from cachestream.frontends._addresses import (
 from cachestream.frontends._naming import LOOPBACK_NAMES
 from cachestream.frontends._unix import UnixPlace
 
-__all__ = ["UNIX_URL", "InheritedPlace", "Listener", "Place", "SocketFilePlace", "TcpPlace"]
-
-UNIX_URL: Final = "http://cachestream.localhost"
-"""What local URLs begin with where only a Unix socket is listened on.
-
-No origin is called so: a client has to be told of the socket, and then names any host.
-"""
+__all__ = ["InheritedPlace", "Listener", "Place", "SocketFilePlace", "TcpPlace"]
 
 _BACKLOG: Final = 1024
 
