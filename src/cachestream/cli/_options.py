@@ -252,6 +252,8 @@ def _click_type(name: str, unit: str) -> dict[str, Any]:
         return {"type": WORDS, "multiple": True, "metavar": "TEXT..."}
     if "Mapping" in str(hint):
         return {"type": HEADER, "multiple": True, "metavar": "'NAME: VALUE'"}
+    if hint == int | None:
+        return {"type": str, "metavar": "INTEGER|none"}
     if hint is int:
         return {"type": int}
     return {"type": click.Path(path_type=Path) if Path in (hint, *typing.get_args(hint)) else str}
