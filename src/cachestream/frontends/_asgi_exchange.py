@@ -26,7 +26,7 @@ from cachestream.frontends._heads import (
 )
 from cachestream.frontends._links import ClientGoneError
 from cachestream.frontends._mounted import HandlerBugError
-from cachestream.frontends._pump import TURN, ContentError
+from cachestream.frontends._pump import PIECE_COST, TURN, ContentError
 
 __all__ = ["Application", "Exchange", "Receive", "Scope", "Send", "say"]
 
@@ -209,7 +209,7 @@ class Exchange:
             self.sent += len(piece)
             await self._put({"type": "http.response.body", "body": piece, "more_body": not over})
             # A server that takes all at once must not hold the loop.
-            budget -= len(piece)
+            budget -= len(piece) + PIECE_COST
             if budget <= 0:
                 budget = TURN
                 await asyncio.sleep(0)

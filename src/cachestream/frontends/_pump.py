@@ -17,7 +17,7 @@ from typing import Final
 from cachestream.abc import END, Body, Buffer, End, FileRegion, Piece
 from cachestream.frontends._links import Link
 
-__all__ = ["PIECE", "TURN", "ContentError", "Pump"]
+__all__ = ["PIECE", "PIECE_COST", "TURN", "ContentError", "Pump"]
 
 TURN: Final = 256 * 1024
 """Bytes one connection sends before all others get their turn."""
@@ -25,8 +25,8 @@ TURN: Final = 256 * 1024
 PIECE: Final = 256 * 1024
 """Bytes a body is asked for at a time."""
 
-# What a piece costs of a turn besides its bytes, so that tiny pieces end a turn too.
-_PIECE_COST: Final = 4096
+PIECE_COST: Final = 4096
+"""What a piece costs of a turn besides its bytes, so that tiny pieces end a turn too."""
 
 # Up to here one pread and one sendmsg are cheaper than a corked head and a sendfile.
 _SMALL: Final = 16 * 1024
@@ -120,7 +120,7 @@ class Pump:
 
     def _load(self, piece: Piece | End) -> None:
         """Take the next piece of the body over, and frame it."""
-        self._budget -= _PIECE_COST
+        self._budget -= PIECE_COST
         if piece is END:
             if self._missing:
                 raise ContentError(f"the content ends {self._missing} bytes too early")
