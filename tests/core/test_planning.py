@@ -49,7 +49,8 @@ def leases(draw, stored: SpanSet, limit: int):
             continue
         hole = next(stored.gaps(Span(position, stop)))
         keep = draw(st.integers(0, LENGTH))
-        running.append(Running(ident, position, hole.stop, min(keep, hole.stop)))
+        asked = draw(st.one_of(st.just(0), st.integers(position, hole.stop + 5)))
+        running.append(Running(ident, position, hole.stop, min(keep, hole.stop), asked))
     if running and draw(st.booleans()):  # one that has just reached its end
         last = running[-1]
         running[-1] = attrs.evolve(last, position=last.stop)
@@ -83,6 +84,7 @@ def states(draw, *, limits=FEW):
         limit=limit,
         spread=draw(st.integers(1, 6)),
         least_part=draw(st.integers(0, 20)),
+        least_cut=draw(st.integers(0, 40)),
         complete_length=length,
     )
 
@@ -473,6 +475,7 @@ def test_sharing_leases_the_same_bytes(state):
 @given(states())
 def test_enough_is_shared_by_as_many_as_shall(state):
     """No part stays large enough to be halved while fewer run than shall."""
+    state = attrs.evolve(state, least_cut=0)
     if state.linear or not state.known:
         return
     after = planned(state)
@@ -482,6 +485,18 @@ def test_enough_is_shared_by_as_many_as_shall(state):
             hole = Span(run.position, run.stop)
             stop = max((part.stop for part in wanted.within(hole)), default=run.position)
             assert stop - run.position < 2 * max(state.least_part, 1)
+
+
+def test_what_is_being_sent_is_not_cut_short_for_little():
+    """The rest is given away from where the running request ends, or when it is large."""
+    wants = (Want(Span(0, 400)),)
+    running = (Running(1, 0, 400, asked=250),)
+    shared = state(wants=wants, running=running, spread=2, least_part=100, least_cut=300)
+    assert plan(shared) == (Shorten(1, 250), Start(Span(250, 400)))
+    inside = attrs.evolve(shared, running=(Running(1, 0, 400, asked=400),))
+    assert plan(inside) == ()
+    large = attrs.evolve(inside, least_cut=200)
+    assert plan(large) == (Shorten(1, 200), Start(Span(200, 400)))
 
 
 def test_what_a_reader_is_before_is_shared_first():

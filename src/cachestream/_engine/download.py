@@ -80,6 +80,7 @@ class Download:
         self.ident = ident
         self.began = self.position = span.start
         self.stop = span.stop
+        self.asked = 0
         self.received = 0
         self.flowing = False
         self.task: asyncio.Task[None] | None = None
@@ -159,6 +160,7 @@ class Download:
         resource, context = self.resource, self.resource.context
         asked, self._url = self._ask(), resource.url
         self.flowing = False
+        self.asked = asked.stop if asked.ranged and asked.stop is not None else 0
         began = asyncio.get_running_loop().time()
         response = await exchange(
             context,
@@ -305,7 +307,8 @@ class Download:
                     f"the content ended at byte {self._wire} instead of {self._content_stop}",
                     url=self.resource.source,
                 )
-            self._size = min(self._size * 2, LARGEST_REQUEST)
+            if self.resource.scheduler.sharing.target == 1:  # else short ones are shared better
+                self._size = min(self._size * 2, LARGEST_REQUEST)
             self._whole = False
             return
         await self.resource.learn_length(self._wire)

@@ -157,13 +157,14 @@ class Scheduler:
             stored=entry.spans,
             wants=tuple(wants),
             running=tuple(
-                Running(each.ident, each.position, each.stop, _keep(each, waiting))
+                Running(each.ident, each.position, each.stop, _keep(each, waiting), each.asked)
                 for each in self.downloads.values()
             ),
             window=self.sharing.window if threshold == "adaptive" else threshold,
             limit=self.sharing.limit,
             spread=self.sharing.target,
             least_part=self.sharing.least_part,
+            least_cut=self.sharing.least_cut,
             complete_length=resource.complete_length,
             linear=resource.linear,
         )

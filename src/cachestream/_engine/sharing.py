@@ -24,6 +24,9 @@ __all__ = ["Sharing"]
 TICK_S: Final = 0.02
 """How often rates are looked at, in seconds."""
 
+WORTH_CUTTING_S: Final = 0.25
+"""A running request is cut short only to save at least so many seconds."""
+
 HUNGER_S: Final = 0.5
 """For so many seconds after it had to wait a reader counts as short of bytes."""
 
@@ -96,6 +99,14 @@ class Sharing:
         if self.host.latency is None or not self.rate:
             return most
         return min(most, max(SMALLEST_PART, int(2 * self.host.latency * self.rate)))
+
+    @property
+    def least_cut(self) -> int:
+        """Least that is worth a connection of what is being sent on another, in bytes.
+
+        What is under way when a request is cut short is wasted.
+        """
+        return max(self.least_part, int(WORTH_CUTTING_S * self.rate))
 
     @property
     def ahead(self) -> int:

@@ -51,12 +51,16 @@ class Want:
 
 @attrs.frozen
 class Running:
-    """A download that will store ``[position, stop)``; up to ``keep`` it is worth finishing."""
+    """A download that will store ``[position, stop)``; up to ``keep`` it is worth finishing.
+
+    Up to ``asked`` the origin is sending already: who cuts that short wastes what is under way.
+    """
 
     ident: int
     position: int
     stop: int
     keep: int = 0
+    asked: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -72,6 +76,7 @@ class PlanState:
         limit: How many downloads may run.
         spread: How many of them shall share what is wanted, if there is enough of it.
         least_part: Least that one is given of another's part, in bytes.
+        least_cut: Least that one is given of what is being sent to another, in bytes.
         complete_length: Length of the representation, None while unknown.
         linear: The origin cannot be asked for parts, or parts could not be joined: there is
             one exchange from the start to the end, and everybody waits for it.
@@ -86,6 +91,7 @@ class PlanState:
     limit: int = 8
     spread: int = 1
     least_part: int = LEAST_PART
+    least_cut: int = LEAST_PART
     complete_length: int | None = None
     linear: bool = False
     known: bool = True
@@ -132,6 +138,7 @@ class _Lease:
     position: int
     stop: int
     keep: int
+    asked: int = 0
     rank: int | None = None  # index of the most urgent want it serves; None: nobody's
 
 
@@ -145,7 +152,9 @@ def plan(state: PlanState) -> tuple[Action, ...]:
         return _first_plan(state)
     if state.linear:
         return _linear_plan(state)
-    leases = [_Lease(run.ident, run.position, run.stop, run.keep) for run in state.running]
+    leases = [
+        _Lease(run.ident, run.position, run.stop, run.keep, run.asked) for run in state.running
+    ]
     leases.sort(key=lambda lease: lease.position)
     # A want that found no room may find a lease that reaches it, once others have been
     # covered: go on until nothing changes. Each pass but the last covers another want.
@@ -333,21 +342,44 @@ def _helps_only(state: PlanState, leases: list[_Lease], lease: _Lease) -> bool:
 def _spread(state: PlanState, leases: list[_Lease]) -> None:
     """Halve the largest parts until as many downloads as shall share what is wanted do."""
     urgent = [want for want in state.wants if want.urgent]
-    least = 2 * max(state.least_part, 1)
     working = [lease for lease in leases if _end(state, lease) > lease.position]
     while len(working) < min(state.spread, state.limit):
-        parts = [(_part(state, lease, urgent), lease) for lease in working]
-        if not any(len(part) >= least for part, _ in parts):
-            parts = [(_part(state, lease, state.wants), lease) for lease in working]
-        part, lease = max(parts, key=lambda each: len(each[0]), default=(Span(0, 0), None))
-        # Without a known end there is no half of what is left.
-        if lease is None or len(part) < least or part.stop >= UNBOUNDED:
+        lease, middle = _largest(state, working, urgent)
+        if lease is None:
+            lease, middle = _largest(state, working, state.wants)
+        if lease is None:
             return
-        middle = part.start + len(part) // 2
-        later = _Lease(None, middle, lease.stop, 0, lease.rank)
+        later = _Lease(None, middle, lease.stop, 0, rank=lease.rank)
         lease.stop, lease.keep = middle, min(lease.keep, middle)
         leases.append(later)
         working.append(later)
+
+
+def _largest(
+    state: PlanState, leases: list[_Lease], wants: Iterable[Want]
+) -> tuple[_Lease | None, int]:
+    """Return the lease of which most can be given away, and from where on; None if none."""
+    found: _Lease | None = None
+    size = middle = 0
+    for lease in leases:
+        part = _part(state, lease, wants)
+        if part.stop >= UNBOUNDED:
+            continue  # without a known end there is no half of what is left
+        cut = _middle(state, lease, part)
+        if cut is not None and part.stop - cut > size:
+            found, size, middle = lease, part.stop - cut, cut
+    return found, middle
+
+
+def _middle(state: PlanState, lease: _Lease, part: Span) -> int | None:
+    """Return where to halve a part, or, better, where what is being sent ends; None if not."""
+    least = max(state.least_part, 1)
+    half = part.start + len(part) // 2
+    if lease.asked <= half:
+        return half if len(part) >= 2 * least else None
+    if part.stop - lease.asked >= least:
+        return lease.asked
+    return half if len(part) >= 2 * max(state.least_cut, least) else None
 
 
 def _serves(state: PlanState, lease: _Lease, asking: Want) -> bool:
