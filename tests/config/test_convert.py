@@ -104,6 +104,11 @@ def test_words_are_split_at_commas_and_spaces(words: list[str]) -> None:
     assert split_words(" ".join(words)) == tuple(words)
 
 
+def test_a_name_may_have_a_colon() -> None:
+    """A colon with a space behind it goes before one without."""
+    assert split_fields("a.example:8443: bearer\nB:2") == {"a.example:8443": "bearer", "B": "2"}
+
+
 def test_a_line_that_is_no_field_is_not_repeated() -> None:
     """What has no colon may be a secret."""
     with pytest.raises(ValueError, match="each line") as caught:

@@ -53,7 +53,10 @@ def split_fields(text: str) -> dict[str, str]:
     """
     fields = {}
     for line in filter(None, map(str.strip, text.splitlines())):
-        name, colon, content = line.partition(":")
+        # A name may have a port in it; a value without a space before it may not.
+        name, colon, content = line.partition(": ")
+        if not colon:
+            name, colon, content = line.partition(":")
         if not colon or not name.strip():
             raise ValueError("each line is written like 'name: value'")
         fields[name.strip()] = content.strip()
