@@ -208,7 +208,7 @@ def bucket_place(swift):
         f"s3://{swift.create_bucket()}/cache",
         back_options={**options, "use_listings_cache": False},
         storage_options=options,
-        part_size=64 * KIB,
+        part_size=128 * KIB,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from cachestream.testing import StoreContract
 
 from cachestream_s3 import S3Options
-from places import MIB, S3Place
+from places import KIB, MIB, S3Place
 
 
 class TestOnSwift(StoreContract):
@@ -15,7 +15,7 @@ class TestOnSwift(StoreContract):
 
     @pytest.fixture
     def place(self, swift_options: S3Options) -> S3Place:
-        return S3Place(swift_options)
+        return S3Place(attrs.evolve(swift_options, span_size=256 * KIB))
 
 
 class TestOnMoto(StoreContract):
