@@ -151,8 +151,8 @@ def mend_code(app, what, name, obj, options, lines):
 
 def mend_signature(app, what, name, obj, options, signature, returns):
     """Show functions as defaults by their names, and what has no name as dots."""
-    if not signature:
-        return None
+    if not signature or signature == "(*args, **kwargs)":  # what a protocol has
+        return ("", returns) if signature else None
     signature = re.sub(r"<(?:function|class) '?([\w.]+)[^>]*>", r"\1", signature)
     signature = re.sub(r"= <[^>]*>", "= ...", signature)
     return signature.replace(" = NOTHING", " = ..."), returns
