@@ -140,6 +140,21 @@ def test_values_are_toml(value: object, unit: str, text: str) -> None:
     assert tomllib.loads(f"n = {text}")
 
 
+def test_every_kind_of_plugin_is_chosen_by_a_flag(run: Run) -> None:
+    """Store, transports and frontend are named; one that is not there is a wrong flag."""
+    flags = ("--store", "memory", "--transport", "http", "--transport", "filesystem")
+    shown = run("config", "show", *flags, "--frontend", "loopback").stdout.decode()
+    assert tomllib.loads(shown)["cachestream"] | {"cache_dir": ""} == {
+        "store": "memory",
+        "transport": ["http", "filesystem"],
+        "frontend": "loopback",
+        "cache_dir": "",
+    }
+    done = run("serve", "--port", "0", "--frontend", "loopbak")
+    assert done.returncode == 2
+    assert b"Did you mean 'loopback'" in done.stderr
+
+
 def test_a_plugin_with_options_serves_by_flags(run: Run) -> None:
     """A store chosen and configured on the command line is opened."""
     flags = ("--store", "objects", "--option", "store.objects.url=memory://by-flags")

@@ -12,7 +12,8 @@ from cachestream.cli._exits import EPILOG, Exit, Failure, exit_code
     [
         (errors.CacheStreamError("x"), 1),
         (errors.StoreFullError("x"), 1),
-        (errors.PluginNotFoundError("x"), 1),
+        (errors.PluginNotFoundError("x"), 2),
+        (errors.PluginLoadError("x"), 1),
         (errors.ConfigurationError("x"), 2),
         (errors.InvalidURLError("x"), 2),
         (errors.NotStoredError("x"), 3),

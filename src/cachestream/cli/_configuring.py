@@ -11,7 +11,7 @@ import attrs
 import click
 
 from cachestream.cli._exits import EPILOG
-from cachestream.cli._options import ALL, PLUGINS, SettingsCommand, with_settings
+from cachestream.cli._options import ALL, FRONTEND, PLUGINS, SettingsCommand, with_settings
 from cachestream.cli._output import columns, json_option, print_json
 from cachestream.config import FILE_NAME, MASK, ROWS, OptionRow, describe_options, search_path
 from cachestream.core.quantities import format_duration, format_size, parse_duration, parse_size
@@ -62,7 +62,7 @@ def config() -> None:
 
 
 @config.command(cls=SettingsCommand, epilog=EPILOG)
-@with_settings(PLUGINS, ALL)
+@with_settings(PLUGINS, FRONTEND, ALL)
 @click.option("--origin", "-o", is_flag=True, help="Say where each value is from.")
 @click.option("--all", "-a", "everything", is_flag=True, help="Show defaults, as comments.")
 @json_option
@@ -100,7 +100,7 @@ def template() -> None:
     click.echo(f"# {FILE_NAME}: remove the # before what shall be otherwise.\n")
     click.echo("[cachestream]")
     for row in ROWS.values():
-        if row.name not in PLUGINS:
+        if row.name not in KINDS:
             shown = _toml("…" if row.secret else row.default, row.unit)
             click.echo(f"\n# {row.help}{f' ({row.unit})' if row.unit else ''}")
             click.echo(f"# {row.name} = {shown}")

@@ -12,6 +12,8 @@ from cachestream.errors import (
     ConfigurationError,
     EntryNotFoundError,
     NotStoredError,
+    PluginConflictError,
+    PluginNotFoundError,
     RepresentationChangedError,
     ServerUnavailableError,
     StoreBusyError,
@@ -63,6 +65,8 @@ EPILOG: Final = "\b\nExit codes:\n" + "\n".join(
 # The first that fits counts, so the narrower error stands before the wider one.
 _CODES: Final[tuple[tuple[type[CacheStreamError], Exit], ...]] = (
     (ConfigurationError, Exit.USAGE),
+    (PluginNotFoundError, Exit.USAGE),
+    (PluginConflictError, Exit.USAGE),
     (NotStoredError, Exit.NOT_FOUND),
     (EntryNotFoundError, Exit.NOT_FOUND),
     (TransportError, Exit.UPSTREAM),

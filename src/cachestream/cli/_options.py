@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL",
+    "FRONTEND",
     "ORIGIN",
     "PLUGINS",
     "SERVER",
@@ -61,7 +62,11 @@ _PLACES: Final = {"cache_dir": "the user's cache directory"}
 PLUGINS: Final = ("store", "transport")
 """The flags that choose plug-ins; a command that fetches nothing has only the first."""
 
+FRONTEND: Final = ("frontend",)
+"""The flag of whatever serves."""
+
 _PLUGIN_HELP: Final = {
+    "frontend": "Plug-in that answers clients.  [loopback]",
     "store": "Plug-in that keeps the bytes, or 'distribution:name'.  [disk]",
     "transport": "Plug-in that asks origins; may be repeated, one for each URL scheme.  [http]",
 }
@@ -152,11 +157,11 @@ def with_settings(
 
         decorated = cast("Callable[P, R]", command)
         for name in reversed(names):
-            if name in PLUGINS:
+            if name in _PLUGIN_HELP:
                 decorated = _plugin_option(name)(decorated)
             else:
                 decorated = _option(name, defaults.get(name))(decorated)
-        if set(names) & set(PLUGINS):
+        if names and names[0] in _PLUGIN_HELP:
             decorated = _options_option(decorated)
         return _config_option(decorated)
 

@@ -14,6 +14,7 @@ from cachestream.cli._exits import EPILOG, Failure
 from cachestream.cli._notify import Notifier
 from cachestream.cli._options import (
     ALL,
+    FRONTEND,
     ORIGIN,
     PLUGINS,
     STORE,
@@ -44,7 +45,7 @@ _PLAYERS: Final = ("mpv", "vlc", "ffplay")
     type=DurationType(),
     help="End when nobody asked and nothing was fetched for so long; a socket unit starts it anew.",
 )
-@with_settings(PLUGINS, ALL, port=DEFAULT_PORT, socket_activation=True)
+@with_settings(PLUGINS, FRONTEND, ALL, port=DEFAULT_PORT, socket_activation=True)
 def serve(given: Configuration, exit_when_idle: float | None) -> None:
     """Serve local URLs until told to stop; the first line printed is the base URL.
 
