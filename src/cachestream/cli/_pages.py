@@ -156,7 +156,7 @@ def plugins_page() -> str:
     parts = [_PLUGINS_INTRO]
     for kind in KINDS:
         role = "{py:class}`cachestream.abc." + kind.capitalize() + "`"
-        parts.append(f"| `{GROUPS[kind]}` | {role} | `CacheManager({kind}=…)` |")
+        parts.append(f"| `{GROUPS[kind]}` | {role} | `CacheManager({kind}=…)`, `--{kind}` |")
     parts += ["", _PLUGINS_OUTRO]
     registry = Registry("off")
     ours = [i for i in registry.listing(load=True) if i.distribution == "cachestream"]
