@@ -38,7 +38,9 @@ def given_by(
     def command(given: Configuration, /) -> None:
         seen.append(dict(given.settings))
 
-    result = CliRunner(env={"CACHESTREAM_CONFIG": "none", **(env or {})}).invoke(command, arguments, catch_exceptions=False)
+    result = CliRunner(env={"CACHESTREAM_CONFIG": "none", **(env or {})}).invoke(
+        command, arguments, catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     return seen[0]
 
