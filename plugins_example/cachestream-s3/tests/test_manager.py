@@ -12,8 +12,9 @@ from cachestream.abc import Key
 from cachestream.core.representation import Representation
 from cachestream.testing import Origin, pattern
 
+from cachestream_s3 import S3Store
 from cachestream_s3._heads import EntryHead, Head, hashed, new_entry_id
-from places import KIB, MIB, PATIENCE_S
+from places import KIB, MIB, PATIENCE_S, S3Place
 
 
 async def play(cache, source):
@@ -148,3 +149,18 @@ async def test_more_records_than_a_page_of_the_service_are_all_found(place):
         oldest = await store.records(order="accessed", limit=3)
         assert [record.source[-2:] for record in oldest] == ["/0", "/1", "/2"]
         assert (await store.usage()).entries == count
+
+
+@pytest.mark.asyncio
+async def test_a_scratch_place_is_left_empty(place):
+    """What an examination stored is removed wholly, and nothing beside it."""
+    async with Origin() as origin, place.store() as store:
+        origin.add("/a.mp4", pattern("scratch", 300 * KIB).bytes())
+        async with CacheManager(store=store) as cache:
+            await play(cache, origin.url("/a.mp4"))
+    beside = S3Place(attrs.evolve(place.options, prefix="some/where-else"))
+    beside.put("kept", b"kept")
+    assert place.names()
+    await S3Store.remove_scratch(attrs.asdict(place.options))
+    assert place.names() == []
+    assert beside.names() == ["kept"]

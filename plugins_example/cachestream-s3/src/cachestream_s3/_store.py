@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, ClassVar, Final, Literal, Self
 
 import attrs
 from cachestream.abc import Entry, EntryRecord, Key, Store, StoreCapabilities, StoreUsage
+from cachestream.config import make_options
 from cachestream.core.representation import Representation
 from cachestream.errors import (
     CacheStreamError,
@@ -103,6 +104,18 @@ class S3Store(Store):
     def from_settings(cls, settings: Settings, options: S3Options) -> Self:
         """Make a store of a configuration, with the limit of ``settings``."""
         return cls(options, max_size=settings.max_size)
+
+    @classmethod
+    async def remove_scratch(cls, values: Mapping[str, Any]) -> None:
+        """Remove every object under a prefix; the doctor calls it for the one it has made.
+
+        Args:
+            values: The store's options by name.
+        """
+        bucket = Bucket(make_options(cls, values, "store.s3"))
+        async with aclosing(bucket.list("")) as found:
+            names = [each.name async for each in found]
+        await bucket.delete(names)
 
     # -- entries ---------------------------------------------------------
 

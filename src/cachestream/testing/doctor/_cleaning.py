@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from cachestream.errors import CacheStreamError
@@ -19,8 +20,13 @@ def clean(order: Order, report: Report) -> None:
         plugin, _ = order.plugin(registry)
         cls = registry.get("store", plugin.name)
         values = scratch_values(cls, plugin.options, Path(order.directory), order.token)
-        left = remove(values)
-        told = f"its entries below {order.token}" if "prefix" in values else "what was stored"
+        hook = getattr(cls, "remove_scratch", None)
+        if hook is not None:
+            asyncio.run(hook(values))
+            left, told = None, f"all below {order.token}"
+        else:
+            left = remove(values)
+            told = f"its entries below {order.token}" if "prefix" in values else "what was stored"
     except CacheStreamError as error:
         left, told = str(error), ""
     report.check(

@@ -9,7 +9,9 @@ which is removed. Otherwise one of its options must say where it is, and can be 
 
 A store that is placed in another way has a class method ``scratch_options(values, token)``:
 it is given the options by name and a random word, and returns them with a place that is empty
-and that nobody else uses.
+and that nobody else uses. One whose entries leave something behind when they are deleted has a
+coroutine class method ``remove_scratch(values)``, which is given those options at the end and
+removes everything there.
 """
 
 from __future__ import annotations
