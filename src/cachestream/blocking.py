@@ -191,6 +191,11 @@ class CacheManager:
         return self._manager.base_url
 
     @property
+    def admin_url(self) -> str | None:
+        """The URL of the port for health checks and metrics, None without one."""
+        return self._manager.admin_url
+
+    @property
     def has_server(self) -> bool:
         """Whether local URLs can be made."""
         return self._manager.has_server

@@ -51,6 +51,7 @@ logger: Final = logging.getLogger("cachestream.engine")
 
 FIRST_REQUEST: Final = 8 * MIB
 LARGEST_REQUEST: Final = 64 * MIB
+SHARED_REQUEST: Final = 4 * MIB
 """Requests grow between these: few enough for speed, bounded so that a seek wastes little."""
 
 
@@ -212,7 +213,10 @@ class Download:
             return Asked(
                 suffix=self._suffix, fields=fields.replace(("Range", f"bytes=-{self._suffix}"))
             )
-        stop = min(self.stop, self.position + self._size)
+        # While several share what is wanted, short requests can be shared without being cut.
+        shared = known is not None and resource.scheduler.sharing.target > 1
+        size = min(self._size, SHARED_REQUEST) if shared else self._size
+        stop = min(self.stop, self.position + size)
         fields = fields.replace(("Range", range_field(self.position, stop)))
         validator = None if known is None else known.strong_validator
         if validator is not None:
@@ -307,8 +311,7 @@ class Download:
                     f"the content ended at byte {self._wire} instead of {self._content_stop}",
                     url=self.resource.source,
                 )
-            if self.resource.scheduler.sharing.target == 1:  # else short ones are shared better
-                self._size = min(self._size * 2, LARGEST_REQUEST)
+            self._size = min(self._size * 2, LARGEST_REQUEST)
             self._whole = False
             return
         await self.resource.learn_length(self._wire)

@@ -24,7 +24,7 @@ __all__ = ["Sharing"]
 TICK_S: Final = 0.02
 """How often rates are looked at, in seconds."""
 
-WORTH_CUTTING_S: Final = 0.25
+WORTH_CUTTING_S: Final = 1.0
 """A running request is cut short only to save at least so many seconds."""
 
 HUNGER_S: Final = 0.5
