@@ -104,6 +104,27 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture(scope="session")
+def presentation(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return the files of an HLS presentation: a master playlist, a playlist, its segments."""
+    folder = tmp_path_factory.mktemp("hls")
+    command = ["ffmpeg", "-nostdin", "-loglevel", "error"]
+    command += [
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=duration=4:rate=25",
+        "-g",
+        "25",
+        "-c:v",
+        "mpeg2video",
+    ]
+    command += ["-f", "hls", "-hls_time", "1", "-hls_playlist_type", "vod"]
+    command += ["-master_pl_name", "master.m3u8", str(folder / "film.m3u8")]
+    subprocess.run(command, check=True, timeout=120)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
 def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Return one table in the formats that the pages read."""
     import pandas
@@ -118,10 +139,12 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def example_com(film: bytes, table: dict[str, bytes]) -> Iterator["ExampleCom"]:
+def example_com(
+    film: bytes, table: dict[str, bytes], presentation: dict[str, bytes]
+) -> Iterator["ExampleCom"]:
     """Run an origin that has whatever the pages say that example.com has."""
     with OriginThread() as origin:
-        yield ExampleCom(origin, {"mp4": film, "mkv": film, **table})
+        yield ExampleCom(origin, {"mp4": film, "mkv": film, **table}, presentation)
 
 
 class ExampleCom:
@@ -129,8 +152,14 @@ class ExampleCom:
 
     HOST = re.compile(r"https?://(?:[\w-]+\.)*example\.(?:com|net|org)(?=[/\"'` \n)]|$)")
 
-    def __init__(self, origin: OriginThread, by_suffix: dict[str, bytes]) -> None:
+    def __init__(
+        self,
+        origin: OriginThread,
+        by_suffix: dict[str, bytes],
+        presentation: dict[str, bytes],
+    ) -> None:
         self.origin = origin
+        self._presentation = presentation
         self._by_suffix = by_suffix
         self._served: set[str] = set()
 
@@ -148,6 +177,9 @@ class ExampleCom:
         suffix = path.rpartition(".")[2]
         if suffix == "zarr":
             self._serve_array(path)
+        elif suffix == "m3u8":
+            for name, content in self._presentation.items():
+                self.origin.add(f"{path.rpartition('/')[0]}/{name}", content)
         else:
             self.origin.add(path, self._by_suffix.get(suffix) or pattern(path, 1_000_000))
 

@@ -11,6 +11,7 @@ place of example.com:
 """
 
 import contextlib
+import functools
 import json
 import os
 import random
@@ -245,9 +246,10 @@ class Page:
         )
 
     def start(self, place: str, command: str, shown: list[str], options: dict[str, Any]) -> None:
-        """Run a command beside the others, in place of an earlier one that is the same."""
+        """Run a command beside the others, in place of an earlier one at the same place."""
         command = shlex.join(shlex.split(command, comments=True))
-        for server in [s for s in self.servers if s.command == command]:
+        place_of = functools.partial(re.sub, " --offline", "")
+        for server in [s for s in self.servers if place_of(s.command) == place_of(command)]:
             self.servers.remove(server)
             assert server.end() == 0, f"{place}: {server.command}\n{server.lines}"
         server = Server(command, **options)
