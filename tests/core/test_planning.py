@@ -537,9 +537,22 @@ def test_without_a_known_end_nothing_is_halved():
 def test_a_helper_gives_way_to_a_reader():
     """At the limit, a reader that seeks gets the connection of one that only helps another."""
     wants = (Want(Span(800, 900)), Want(Span(0, 400)))
-    running = (Running(1, 0, 100), Running(2, 100, 200), Running(3, 200, 400))
-    seek = state(wants=wants, running=running, spread=3, least_part=50, limit=3)
+    # The second and the third have stored the beginning of their parts already.
+    running = (Running(1, 0, 100), Running(2, 120, 200), Running(3, 240, 400))
+    stored = SpanSet([Span(100, 120), Span(200, 240)])
+    seek = state(stored=stored, wants=wants, running=running, spread=3, least_part=50, limit=3)
     after = planned(seek)
     assert Span(800, 900) in [Span(run.position, run.stop) for run in after.running]
-    assert leased(after).covers(Span(0, 400))
+    assert leased(after).covers(Span(0, 100))
     assert len(after.running) == 3
+
+
+def test_a_reader_gets_the_connection_that_would_come_to_it_much_later():
+    """At the limit, a seek into what a helper is to fetch takes the helper's place."""
+    stored = SpanSet([Span(0, 50)])
+    wants = (Want(Span(800, 900)), Want(Span(100, 400)))
+    running = (Running(1, 50, 500), Running(2, 500, 1000))
+    seek = state(stored=stored, wants=wants, running=running, limit=2)
+    after = planned(seek)
+    assert leased(after).covers(Span(100, 400))
+    assert 800 in [run.position for run in after.running]

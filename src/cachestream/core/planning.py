@@ -319,24 +319,24 @@ def _make_room(
     """Make sure that one more download may run, at the cost of one that no other reader is at.
 
     ``spare`` is ended only when there is no other. For a reader's next byte (``playhead``) one
-    gives way, too, that only helps another: what it leaves is taken by the one before it.
+    gives way, too, in which no reader is: what it leaves is fetched when there is room again.
     """
     if len(leases) < state.limit:
         return True
     idle = [lease for lease in leases if lease.rank is None and not _serves(state, lease, asking)]
     if not idle and playhead:
-        idle = [lease for lease in leases if _helps_only(state, leases, lease)]
+        idle = [lease for lease in leases if _helps_only(state, lease, want=asking)]
     if not idle:
         return False
     leases.remove(next((lease for lease in reversed(idle) if lease is not spare), idle[-1]))
     return True
 
 
-def _helps_only(state: PlanState, leases: list[_Lease], lease: _Lease) -> bool:
-    """Tell whether a lease only goes on where another one ends, and no reader is in it."""
+def _helps_only(state: PlanState, lease: _Lease, want: Want) -> bool:
+    """Tell whether no other reader's next byte is in a lease: it works ahead of somebody."""
     part = Span(lease.position, lease.stop)
-    goes_on = any(other.stop == lease.position for other in leases if other is not lease)
-    return goes_on and not any(want.urgent and want.span.start in part for want in state.wants)
+    others = (each for each in state.wants if each.urgent and each is not want)
+    return not any(each.span.start in part for each in others)
 
 
 def _spread(state: PlanState, leases: list[_Lease]) -> None:
@@ -366,7 +366,11 @@ def _largest(
         if part.stop >= UNBOUNDED:
             continue  # without a known end there is no half of what is left
         cut = _middle(state, lease, part)
-        if cut is not None and part.stop - cut > size:
+        if cut is None:
+            continue
+        # Between two wants there may be bytes on the way that nobody wants.
+        cut = _part(state, _Lease(None, cut, part.stop, 0), wants).start
+        if part.stop - cut >= max(state.least_part, 1) and part.stop - cut > size:
             found, size, middle = lease, part.stop - cut, cut
     return found, middle
 
