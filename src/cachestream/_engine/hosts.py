@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import Final
 
 import attrs
@@ -11,9 +11,6 @@ __all__ = ["Host", "Hosts"]
 
 KNOWN: Final = 1000
 """How many origins are remembered."""
-
-SAMPLES: Final = 64
-"""How many times to the first byte are remembered of one."""
 
 REFUSAL_S: Final = 60.0
 """For so many seconds an origin that refused a connection is taken at its word."""
@@ -36,20 +33,11 @@ class Host:
     latency: float | None = None
     _allowed: int | None = None
     _allowed_until: float = 0.0
-    _waits: deque[float] = attrs.field(factory=lambda: deque(maxlen=SAMPLES))
 
     def answered(self, seconds: float) -> None:
         """Note how long a head was waited for."""
-        self._waits.append(seconds)
         before = seconds if self.latency is None else self.latency
         self.latency = before + SMOOTHING * (seconds - before)
-
-    @property
-    def slow(self) -> float | None:
-        """Seconds after which a head is late: the 95th percentile; None while too few are known."""
-        if len(self._waits) < SAMPLES // 4:
-            return None
-        return sorted(self._waits)[int(0.95 * (len(self._waits) - 1))]
 
     def refused(self, now: float, allowed: int) -> None:
         """Note that it refused one more than ``allowed`` connections."""

@@ -11,17 +11,15 @@ import functools
 import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 import attrs
 import click
 
 from cachestream.cli._values import HEADER, WORDS, DurationType, SizeType
+from cachestream.config import ROWS, Configuration, load
 from cachestream.core.quantities import format_duration, format_size
 from cachestream.settings import Settings, StreamSettings, describe
-
-if TYPE_CHECKING:
-    from cachestream.config import Configuration
 
 __all__ = [
     "ALL",
@@ -46,10 +44,8 @@ _CONFIG: Final = "cachestream.cli.config"
 _OPTIONS: Final = "cachestream.cli.options"
 _NONE: Final = object()  # what the word `none` is to click, for which None means: not given
 _TYPES: Final = typing.get_type_hints(Settings)
-# What only a program can give, or a command decides.
-_NO_FLAG: Final = frozenset(
-    {"cache_file_resolver", "key", "on_cache_done", "on_stream_created", "start_server"}
-)
+# What only a program can give, or a command decides: what cannot be written in a file either.
+_NO_FLAG: Final = frozenset(_TYPES) - frozenset(ROWS)
 # Shorter words for what is typed often, or what other tools call so.
 _ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "allow_hosts": ("--allow",),
@@ -189,9 +185,6 @@ def configured(ctx: click.Context, defaults: dict[str, Any]) -> Configuration:
         ctx: The command's context.
         defaults: Values that the command has for settings that nobody gives.
     """
-    # Here and not above: `--help` has no use for it.
-    from cachestream.config import load
-
     return load(
         ctx.meta.get(_CONFIG),
         settings=ctx.meta.get(_KEY, {}),
