@@ -11,7 +11,8 @@ JOBS   ?= auto
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check lint types layers format docs pages site system clean
+.PHONY: help demo test test-long check lint types layers format docs pages site system clean \
+	bench bench-quick bench-core
 
 help:
 	@echo "make demo       show the main job on this machine alone, in about ten seconds"
@@ -21,6 +22,9 @@ help:
 	@echo "make check      run ruff, mypy and the import contracts"
 	@echo "make format     put the code into the project's form"
 	@echo "make docs       write the generated pages anew, and build the site in build/docs"
+	@echo "make bench      compare with nginx, Varnish and others, into docs/benchmarks (an hour or two)"
+	@echo "make bench-quick  the four shortest comparisons with the nearest peer (two minutes)"
+	@echo "make bench-core run the micro-benchmarks of the core"
 	@echo "make clean      remove .venv and all that was made"
 
 # The stamp depends on pyproject.toml alone: the package is installed editable, so a
@@ -73,6 +77,20 @@ pages: $(STAMP)
 site: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs build/docs
 	@echo "the site is in build/docs/index.html"
+
+# With ARGS="--scenarios S3 --contestants nginx,cachestream --results /tmp/r" it is less,
+# and written elsewhere.
+bench: $(STAMP)
+	@./benchmarks/install-peers
+	$(BIN)/python -m benchmarks --results docs/benchmarks $(ARGS)
+
+bench-quick: $(STAMP)
+	@./benchmarks/install-peers nginx wrk
+	$(BIN)/python -m benchmarks --scale quick --repeats 2 --scenarios S1,S3,S4,S6 \
+	  --contestants direct,nginx-slice,cachestream $(ARGS)
+
+bench-core: $(STAMP)
+	$(BIN)/python -m pytest benchmarks/core $(ARGS)
 
 # Programs that the integration tests drive; nothing happens where they are there.
 system:
