@@ -43,6 +43,31 @@ async def test_uses_are_written_after_a_while(shelf, monkeypatch):
 
 
 @pytest.mark.asyncio
+async def test_many_uses_are_written_in_parts(shelf, monkeypatch):
+    """No transaction is long because much was used, so that others need not wait for it."""
+    monkeypatch.setattr(_access, "_FLUSH_AFTER_S", 0.0)
+    monkeypatch.setattr(_access, "_NEXT_AFTER_S", 0.0)
+    monkeypatch.setattr(_access, "_MOST", 3)
+    store = shelf.store()
+    await store.usage()
+    done, loop, touch = asyncio.Event(), asyncio.get_running_loop(), store._host.catalog.touch
+    batches = []
+
+    def watched(times, pins):
+        batches.append(list(times))
+        if sum(map(len, batches)) == 7:
+            loop.call_soon_threadsafe(done.set)
+        return touch(times, pins)
+
+    monkeypatch.setattr(store._host.catalog, "touch", watched)
+    for number in range(7):
+        await store.touch(f"{number:032x}")
+    async with asyncio.timeout(10):
+        await done.wait()
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+
+
+@pytest.mark.asyncio
 async def test_uses_are_written_at_the_end(shelf):
     """A store that is opened again knows the order of last use."""
     store = shelf.store()

@@ -122,7 +122,8 @@ def test_pages_and_ages(catalog):
     assert [record.entry_id for record in catalog.oldest(9)] == list(map(name, (4, 3, 1, 2)))
     assert [record.entry_id for record in catalog.oldest(2)] == list(map(name, (4, 3)))
     first = catalog.candidates("", 1)
-    assert [(one.entry_id, one.allocated) for one in first] == [(name(1), 1)]
+    assert [one.entry_id for one in first] == [name(1)]
+    assert catalog.room_of(name(1)) == 1
     assert [one.entry_id for one in catalog.candidates(first[0].row, 9)] == [name(2)]
     catalog.touch({}, {name(3): False})
     assert [one.entry_id for one in catalog.candidates("", 9)] == list(map(name, (3, 1, 2)))
@@ -135,7 +136,7 @@ def test_a_row_of_the_order_that_leads_nowhere_is_harmless(catalog):
             catalog.index.put(row, b"")
     found = catalog.candidates("", 9)
     assert sorted(one.entry_id for one in found) == ["", "", name(8)]
-    assert all(one.allocated == 0 for one in found)
+    assert not any(catalog.room_of(one.entry_id) for one in found)
     assert catalog.oldest(9) == []
     totals, _ = catalog.remove([one.entry_id for one in found], (), [one.row for one in found])
     assert totals == Totals()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ __all__ = ["AccessTimes"]
 
 _FLUSH_AFTER_S: Final = 5.0
 """A lost access time costs nothing but a little order, so it may wait this long."""
+
+_MOST: Final = 256
+_NEXT_AFTER_S: Final = 0.05
+"""No more times go into one transaction, and others have this long for theirs in between."""
 
 
 class AccessTimes:
@@ -51,5 +56,9 @@ class AccessTimes:
 
     def _flush_later(self) -> None:
         self._timer = None
-        times, self._times = self._times, {}
+        times = dict(islice(self._times.items(), _MOST))
+        for entry_id in times:
+            del self._times[entry_id]
         self._host.change_later(self._host.catalog.touch, times, {})
+        if self._times:
+            self._timer = self._host.loop.call_later(_NEXT_AFTER_S, self._flush_later)

@@ -74,7 +74,6 @@ class Candidate:
     row: str
     entry_id: str
     accessed: int
-    allocated: int
 
 
 class Catalog:
@@ -154,14 +153,17 @@ class Catalog:
     def candidates(self, after: str, limit: int) -> list[Candidate]:
         """Return up to ``limit`` evictable entries whose rows follow ``after``."""
         rows = self.index.scan(f"{after}\0" if after else "l:", "l;", limit)
-        found = []
-        for name, _ in rows:
-            accessed, entry_id = _parse_order(name)
-            # Room that no head stands for is in no total, and evicting gives none of it.
-            known = self.index.get(f"e:{entry_id}") is not None
-            allocated = self.counts(entry_id).allocated if known else 0
-            found.append(Candidate(name, entry_id, accessed, allocated))
-        return found
+        return [
+            Candidate(name, entry_id, when)
+            for name, _ in rows
+            for when, entry_id in [_parse_order(name)]
+        ]
+
+    def room_of(self, entry_id: str) -> int:
+        """Return how much room the totals have for an entry."""
+        # Room that no head stands for is in no total, and evicting gives none of it.
+        known = self.index.get(f"e:{entry_id}") is not None
+        return self.counts(entry_id).allocated if known else 0
 
     def marks(self) -> list[tuple[str, WriteMark]]:
         """Return the entries that some process has, or had, in hand."""

@@ -150,7 +150,8 @@ class DiskStore(Store):
         host = await self._open_host()
         await host.change(host.catalog.totals)
         for shared in host.open_entries:
-            shared.measure()
+            if shared.writers:  # others take what they took at their last commit
+                shared.measure()
         return StoreUsage(
             entries=host.room.entries,
             allocated_bytes=host.room.allocated,

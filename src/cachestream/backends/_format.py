@@ -19,6 +19,7 @@ since the epoch. The rows:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -176,22 +177,28 @@ class Head:
     @classmethod
     def unpack(cls, content: bytes) -> Head | None:
         """Read a row; None if it is none of this format."""
-        try:
-            record: Any = json.loads(content)
-            if record["format"] != FORMAT:
-                return None
-            identity = record["identity"]
-            return cls(
-                key=Key(str(record["key"])),
-                source=str(record["source"]),
-                representation=Representation.from_json(record["representation"].encode()),
-                created=int(record["created"]),
-                file=None if record["file"] is None else str(record["file"]),
-                final=bool(record["final"]),
-                identity=None if identity is None else Identity(*map(int, identity)),
-            )
-        except _NONSENSE:
+        return _unpack_head(content)
+
+
+# An entry that is looked up and opened is read three times in a row.
+@functools.lru_cache(64)
+def _unpack_head(content: bytes) -> Head | None:
+    try:
+        record: Any = json.loads(content)
+        if record["format"] != FORMAT:
             return None
+        identity = record["identity"]
+        return Head(
+            key=Key(str(record["key"])),
+            source=str(record["source"]),
+            representation=Representation.from_json(record["representation"].encode()),
+            created=int(record["created"]),
+            file=None if record["file"] is None else str(record["file"]),
+            final=bool(record["final"]),
+            identity=None if identity is None else Identity(*map(int, identity)),
+        )
+    except _NONSENSE:
+        return None
 
 
 @attrs.frozen

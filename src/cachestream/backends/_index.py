@@ -40,6 +40,9 @@ __all__ = ["Index", "index_errors"]
 log = logging.getLogger("cachestream.backends.disk")
 
 _NAME: Final = "cache.db"
+_PAGE: Final = 1000
+# A page is found about as fast in the system's cache as in ours or in a map of the file, and
+# only there is it memory that nobody has to count: it would be hundreds of MiB otherwise.
 _OPTIONS: Final[dict[str, Any]] = {
     "statistics": 0,
     "tag_index": 0,
@@ -47,13 +50,27 @@ _OPTIONS: Final[dict[str, Any]] = {
     "size_limit": 2**60,
     "cull_limit": 0,
     "sqlite_auto_vacuum": 0,
-    "sqlite_cache_size": 2**13,
+    "sqlite_cache_size": 2**10,
     "sqlite_journal_mode": "wal",
-    "sqlite_mmap_size": 2**28,
+    "sqlite_mmap_size": 0,
     "sqlite_synchronous": 1,
     "disk_min_file_size": 2**40,
     "disk_pickle_protocol": 0,
 }
+# A row of ours is plain text, bytes and no file; one of another kind is as good as missing.
+_GET: Final = (
+    "SELECT value FROM Cache WHERE key = ? AND raw = 1 AND mode = 1"
+    " AND filename IS NULL AND typeof(value) = 'blob'"
+)
+_SCAN: Final = (
+    "SELECT key, value FROM Cache WHERE key >= ? AND key < ? AND raw = 1 AND mode = 1"
+    " AND filename IS NULL AND typeof(value) = 'blob' ORDER BY key LIMIT ?"
+)
+_PUT: Final = (
+    "INSERT INTO Cache (key, raw, store_time, size, mode, value) VALUES (?1, 1, ?2, ?3, 1, ?4)"
+    " ON CONFLICT (key, raw) DO UPDATE SET store_time = ?2, expire_time = NULL, size = ?3,"
+    " mode = 1, filename = NULL, value = ?4"
+)
 _COUNTERS: Final = frozenset({"count", "size", "hits", "misses"})
 _SCHEMA: Final = re.compile(
     r"(table (Cache|Settings)"
@@ -152,11 +169,9 @@ class Index:
 
     def get(self, name: str) -> bytes | None:
         """Return the content of a row; None if there is none, or none of ours."""
-        try:
-            value = self._cache.get(name)
-        except (ValueError, TypeError):
-            return None
-        return None if value is None else unseal(name, value)
+        row = self._cache._sql(_GET, (name,))
+        found = row.fetchone()
+        return None if found is None else unseal(name, found[0])
 
     def scan(self, low: str, high: str, limit: int = -1) -> list[tuple[str, bytes]]:
         """Return name and content of the rows from ``low`` (inclusive) to ``high``, in order.
@@ -165,11 +180,7 @@ class Index:
         """
         # diskcache walks keys in steps whose cost grows with the number of rows; the unique
         # index on (key, raw) makes this one a plain range search.
-        rows = self._cache._sql(
-            "SELECT key, value FROM Cache WHERE key >= ? AND key < ? AND raw = 1 AND mode = 1"
-            " AND filename IS NULL AND typeof(value) = 'blob' ORDER BY key LIMIT ?",
-            (low, high, limit),
-        )
+        rows = self._cache._sql(_SCAN, (low, high, limit))
         found = ((name, unseal(name, value)) for name, value in rows.fetchall())
         return [(name, content) for name, content in found if content is not None]
 
@@ -194,11 +205,14 @@ class Index:
 
     def put(self, name: str, content: bytes) -> None:
         """Write a row; within a `transaction`."""
-        self._cache.set(name, seal(name, content))
+        # diskcache would look for the row first, as it may have a file. Ours have none.
+        value = seal(name, content)
+        self._cache._sql(_PUT, (name, time.time(), len(value), value))
 
     def delete(self, name: str) -> bool:
         """Delete a row, damaged or not; return whether there was one. Within a `transaction`."""
-        return bool(self._cache.delete(name))
+        gone = self._cache._sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (name,))
+        return bool(gone.rowcount)
 
     def delete_range(self, low: str, high: str) -> None:
         """Delete the rows from ``low`` (inclusive) to ``high``; within a `transaction`."""
@@ -259,9 +273,12 @@ class Index:
 
     def _recount(self) -> Totals:
         """Count the entries; needed only when the row of totals was lost."""
-        heads = self.scan("e:", "e;")
-        counts = [Counts.unpack(self.get(f"c:{name[2:]}")) for name, _ in heads]
-        totals = Totals(len(heads), sum(count.allocated for count in counts))
+        totals, low = Totals(), "e:"
+        while page := self.scan(low, "e;", _PAGE):
+            counts = [Counts.unpack(self.get(f"c:{name[2:]}")) for name, _ in page]
+            room = sum(count.allocated for count in counts)
+            totals = Totals(totals.entries + len(page), totals.allocated + room)
+            low = page[-1][0] + "\0"
         with self._cache.transact():
             self.put(TOTALS_ROW, totals.pack())
         return totals

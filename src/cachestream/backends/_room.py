@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from cachestream.backends._catalog import Candidate
@@ -29,6 +30,8 @@ BLOCK: Final = 4096
 _CHECK_FREE_AFTER: Final = 16 * MIB
 _PAGE: Final = 64
 _MOST_AHEAD: Final = 16 * MIB
+_MOST_AT_ONCE: Final = 16
+"""No more entries are evicted ahead of need in one step, as it holds up the event loop."""
 
 
 class Room:
@@ -46,6 +49,7 @@ class Room:
         self._base = Totals()
         self._pending = 0
         self._unchecked = _CHECK_FREE_AFTER
+        self._reached = ""
         self.evicted_entries = 0
         self.evicted_bytes = 0
 
@@ -127,21 +131,14 @@ class Room:
 
     def _evict(self, wanted: int, ahead: int = 0) -> int:
         """Evict idle entries, least recently used first; return how much room that gave."""
-        freed, after = 0, ""
+        freed = 0
         gone: list[Candidate] = []
-        while freed < wanted + ahead:
-            page = self._host.catalog.candidates(after, _PAGE)
-            if not page:
+        for candidate in self._candidates():
+            if freed >= wanted + ahead or (freed >= wanted and len(gone) >= _MOST_AT_ONCE):
                 break
-            after = page[-1].row
-            # Uses that are not in the index yet come last within their page.
-            page.sort(key=lambda found: self._host.access.last(found.entry_id, found.accessed))
-            for candidate in page:
-                if freed >= wanted + ahead:
-                    break
-                if self._unlink(candidate):
-                    freed += candidate.allocated
-                    gone.append(candidate)
+            if self._unlink(candidate):
+                freed += self._host.catalog.room_of(candidate.entry_id)
+                gone.append(candidate)
         if gone:
             self.evicted_entries += len(gone)
             self.evicted_bytes += freed
@@ -150,11 +147,25 @@ class Room:
             self._host.remove_rows(ids, rows, expected=-freed)
         return freed
 
+    def _candidates(self) -> Iterator[Candidate]:
+        """Yield what may be evicted, least recently used first."""
+        host = self._host
+        # The rows of what was evicted a moment ago are still there; they are not read again.
+        after = self._reached if host.going else ""
+        while page := host.catalog.candidates(after, _PAGE):
+            self._reached, after = after, page[-1].row
+            # Uses that are not in the index yet come last within their page.
+            page.sort(key=lambda found: host.access.last(found.entry_id, found.accessed))
+            for candidate in page:
+                if candidate.entry_id in host.live:
+                    # It is used now, however long ago it was opened: out of the way with it.
+                    host.access.note(candidate.entry_id)
+                elif candidate.entry_id not in host.going:
+                    yield candidate
+
     def _unlink(self, candidate: Candidate) -> bool:
         """Remove the file of an entry that nobody has open; return False if somebody has."""
         host, entry_id = self._host, candidate.entry_id
-        if entry_id in host.live or entry_id in host.going:
-            return False
         if not is_entry_id(entry_id):
             return True  # a row that leads nowhere
         try:
