@@ -21,8 +21,8 @@ from benchmarks.scenarios import Scenario
 
 __all__ = ["Results", "Turn", "run", "turns"]
 
-# Counts are the same each time; twice shows that they are.
-_REPEATS_OF_COUNTS: Final = 2
+# What is no speed is the same each time; twice shows that it is.
+_REPEATS_OF_OTHERS: Final = 2
 
 
 @attrs.define(eq=False)
@@ -57,7 +57,7 @@ Turn: TypeAlias = tuple[int, str]
 
 def turns(scenario: Scenario, names: Sequence[str], repeats: int) -> list[Turn]:
     """Return who runs when: all once, then all again, so that a slow spell meets everybody."""
-    times = repeats if scenario.is_speed else min(repeats, _REPEATS_OF_COUNTS)
+    times = repeats if scenario.is_speed else min(repeats, _REPEATS_OF_OTHERS)
     return [(number, name) for number in range(times) for name in names]
 
 

@@ -46,7 +46,10 @@ class FsspecBlockcache(_Script):
     """The cache of a data library behind aiohttp."""
 
     name = "fsspec-blockcache"
-    note = "fsspec's `blockcache` with blocks of 1 MiB over its HTTP, in 32 threads behind aiohttp"
+    note = (
+        "fsspec's `blockcache` with blocks of 1 MiB over its HTTP, in threads behind aiohttp, one "
+        "read of a file at a time (otherwise it sends bytes that are not there yet)"
+    )
     modules = ("fsspec", "aiohttp")
     script = "fsspec_proxy.py"
     cannot = dict.fromkeys(("S10", "entries"), "its index is one file, written anew each time")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import threading
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -50,18 +52,23 @@ def _head(span: tuple[int, int] | None, size: int) -> web.StreamResponse:
 def _application(origin: str, folder: str) -> web.Application:
     opener = _Opener(origin, folder)
     pool = ThreadPoolExecutor(32)
+    reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         run = asyncio.get_running_loop().run_in_executor
         file = await run(pool, opener, request.path)
         try:
-            span = _span(request.headers.get("Range", ""), file.size)
-            response = _head(span, file.size)
+            # A complete file is opened as a plain one, which does not know its size.
+            size = await run(pool, file.seek, 0, os.SEEK_END)
+            span = _span(request.headers.get("Range", ""), size)
+            response = _head(span, size)
             await response.prepare(request)
-            start, stop = span or (0, file.size)
+            start, stop = span or (0, size)
             await run(pool, file.seek, start)
             while start < stop:
-                piece = await run(pool, file.read, min(_BLOCK, stop - start))
+                # It names a block as held before the block is there: one read at a time of a file.
+                async with reading[request.path]:
+                    piece = await run(pool, file.read, min(_BLOCK, stop - start))
                 await response.write(piece)
                 start += len(piece)
             await response.write_eof()

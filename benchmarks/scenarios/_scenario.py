@@ -23,7 +23,8 @@ class Scenario:
         family: The plot that it is part of.
         plotted: Names of the figures that are plotted.
         run: Does it.
-        is_speed: Whether it measures speed, which moves from run to run; counts do not.
+        is_speed: Whether a speed is compared, which moves from run to run. What counts bytes, or
+            has a curve of points, runs just twice.
         limit: Seconds after which a cell is given up.
     """
 

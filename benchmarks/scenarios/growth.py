@@ -154,6 +154,7 @@ CLIENTS: Final = Scenario(
     family="growth",
     plotted=("CPU a request", "memory"),
     run=_clients,
+    is_speed=False,
     limit=180,
 )
 
@@ -164,6 +165,7 @@ ENTRIES: Final = Scenario(
     family="growth",
     plotted=("start to first hit", "memory"),
     run=_entries,
+    is_speed=False,
     limit=300,
 )
 
@@ -174,6 +176,7 @@ SIZES: Final = Scenario(
     family="growth",
     plotted=("CPU", "memory"),
     run=_sizes,
+    is_speed=False,
     limit=180,
 )
 
