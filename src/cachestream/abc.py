@@ -52,7 +52,9 @@ __all__ = [
     "Piece",
     "RefreshFunction",
     "RequestHead",
+    "Shortcut",
     "Sink",
+    "Slice",
     "SpanWriter",
     "Store",
     "StoreCapabilities",
@@ -484,7 +486,8 @@ class Entry(ABC):
         """Return where ``span`` lies in a file, if a prefix of it can be sent from there.
 
         The region may be shorter than the span, never empty. None when the store has no
-        such file, part of the start is missing, unverified, or not yet in the file.
+        such file, part of the start is missing, unverified, or not yet in the file. A store
+        may say None also of bytes that the disk would have to be waited for.
         """
         return None
 
@@ -700,6 +703,64 @@ class Answer:
         self.body.close()
 
 
+@attrs.define(eq=False)
+class Slice:
+    """Stored bytes that answer a request, on their way to a client.
+
+    Attributes:
+        head: Status and the fields shared between answers.
+        extra: Fields of this answer, less Content-Range; the same object while they are the same.
+        start: Position of the first byte.
+        stop: Position after the last byte, at least ``start + 1``.
+        complete_length: Length of the whole content, for Content-Range (RFC 9110 §14.4).
+        descriptor: The open file they are in; valid until the event loop's next turn.
+        offset: Position of the first byte in that file.
+    """
+
+    head: AnswerHead
+    extra: tuple[tuple[str, str], ...]
+    start: int
+    stop: int
+    complete_length: int
+    descriptor: int
+    offset: int
+
+
+class Shortcut(ABC):
+    """Answers GET requests that are alike but for their Range, from stored bytes alone.
+
+    It stands for the checks that `Handler.shortcut` made of one request: its caller makes
+    sure that the others do not differ in anything else.
+    """
+
+    @property
+    @abstractmethod
+    def alive(self) -> bool:
+        """Whether it may still answer something; once False, it stays so."""
+
+    @abstractmethod
+    def take(self, first: int | None, last: int | None, limit: int) -> Slice | None:
+        """Return the bytes of one more request, which is counted as answered.
+
+        Args:
+            first: The first position of its Range (``bytes=first-last``), None without one.
+            last: The last one, inclusive; None for all that follow.
+            limit: More bytes than this are left to the ordinary way.
+
+        Returns:
+            All that is to be sent; None to have the request answered in the ordinary way.
+        """
+
+    @abstractmethod
+    def rest(self, part: Slice, sent: int) -> Body:
+        """Return the body of what does not fit into this turn; closing it lets the bytes go.
+
+        Args:
+            part: What `take` returned in this same turn of the event loop.
+            sent: How many of its bytes are on their way already.
+        """
+
+
 class Handler(ABC):
     """Answers requests. All checks of who may come in live here, on both routes.
 
@@ -713,6 +774,14 @@ class Handler(ABC):
     @abstractmethod
     async def answer(self, head: RequestHead) -> Answer:
         """Answer, waiting for the origin if need be."""
+
+    def shortcut(self, head: RequestHead) -> Shortcut | None:
+        """Return how requests that differ from ``head`` in their Range alone are answered fast.
+
+        A frontend may ask for one after it has seen the head, without its Range. A request
+        that would be refused has none, nor has one with preconditions, and asking counts nothing.
+        """
+        return None
 
 
 class Frontend(ABC):

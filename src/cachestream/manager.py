@@ -186,6 +186,7 @@ class CacheManager(StoredEntries):
             settings=self.settings,
             background=self._supervisor.run,
             listeners=self._listeners,
+            watched=len(self._listeners) > 1,
         )
         self._pool = ResourcePool(self._context, file_for=self._file_for)
         stack.push_async_callback(self._close_engine)

@@ -1,5 +1,6 @@
 """What is read is checked once, in time, and never more than what is there."""
 
+import errno
 import os
 
 import pytest
@@ -199,3 +200,28 @@ async def test_a_partly_discarded_extent_does_not_bless_damage(shelf):
     await entry.discard(Span(0, 100_000))
     with pytest.raises((StoreCorruptError, NotStoredError)):
         await entry.read(Span(100_000, 200_000))
+
+
+@pytest.mark.asyncio
+async def test_cold_bytes_are_not_sent_from_the_file(shelf, monkeypatch):
+    """Where the disk would have to be waited for, a thread does that; where it can say so."""
+    data = shelf.data(MIB)
+    _, entry = await reopened(shelf, data)
+    await entry.read(Span(0, MIB))
+    asked = []
+
+    def cold(descriptor, buffers, offset, flags=0):
+        asked.append((offset, flags))
+        raise BlockingIOError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", cold)
+        assert entry.region_nowait(Span(5, 1000)) is None
+        assert await entry.read(Span(5, 1000)) == data[5:1000]
+    assert asked[0] == (999, os.RWF_NOWAIT)
+
+    def mute(*args):
+        raise OSError(errno.EOPNOTSUPP, "it cannot say")
+
+    monkeypatch.setattr(os, "preadv", mute)
+    assert entry.region_nowait(Span(5, 1000)).length == 995

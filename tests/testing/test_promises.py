@@ -242,6 +242,8 @@ PROMISES = {
         "store.an_empty_span_has_no_bytes",
         "None when the store": "store.unverified_bytes_are_given_to_nobody "
         "store.a_hole_is_never_read_as_zeros",
+        "A store may say None": "backends/test_reading.py::"
+        "test_cold_bytes_are_not_sent_from_the_file",
     },
     "Entry.lease": {"Keep stored bytes": "store.leased_bytes_stay_where_they_are"},
     "Entry.writer": {
@@ -372,6 +374,42 @@ PROMISES = {
     },
     "Handler.answer": {
         "Answer, waiting for the origin": "handler.content_is_given_in_pieces",
+    },
+    "Handler.shortcut": {
+        "Return how requests that differ": "handler.a_shortcut_answers_alike",
+        "A frontend may ask for one": CALLER,
+        "A request that would be refused": "handler.only_a_plain_request_has_a_shortcut",
+    },
+    "Shortcut": {
+        "Answers GET requests": "handler.a_shortcut_answers_alike",
+        "It stands for the checks": CALLER,
+    },
+    "Shortcut.alive": {
+        "Whether it may still answer": "_engine/test_shortcuts.py::"
+        "test_a_shortcut_dies_with_its_version",
+    },
+    "Shortcut.take": {
+        "Return the bytes of one more request": "handler.a_shortcut_answers_alike "
+        "_engine/test_shortcuts.py::test_each_answer_is_counted",
+        "first:": IS,
+        "last:": IS,
+        "limit:": "handler.a_shortcut_answers_alike",
+        "All that is to be sent": "handler.a_shortcut_answers_alike",
+    },
+    "Shortcut.rest": {
+        "Return the body of what": "handler.the_rest_of_a_shortcut_can_be_had",
+        "part:": CALLER,
+        "sent:": IS,
+    },
+    "Slice": {
+        "Stored bytes that answer": IS,
+        "head:": "handler.a_shortcut_answers_alike",
+        "extra:": "_engine/test_shortcuts.py::test_fields_are_made_once_a_second",
+        "start:": "handler.a_shortcut_answers_alike",
+        "stop:": "handler.a_shortcut_answers_alike",
+        "complete_length:": "handler.a_shortcut_answers_alike",
+        "descriptor:": "handler.a_shortcut_answers_alike",
+        "offset:": "handler.a_shortcut_answers_alike",
     },
     "Frontend": {"Listens to clients": "frontend.both_routes_write_the_same"},
     "Frontend.serve": {

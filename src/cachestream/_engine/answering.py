@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from cachestream.abc import Answer, AnswerHead, Handler, RequestHead
+from cachestream.abc import Answer, AnswerHead, Handler, RequestHead, Shortcut
 from cachestream.core.access import AccessPolicy, Denial, cors_fields, judge_client
 from cachestream.core.decisions import Outcome
 from cachestream.core.ranges import RangeSpec, content_range, parse_range
@@ -32,6 +32,7 @@ from .context import EngineContext
 from .heads import EMPTY, HeadMaker, error_answer, status_answer
 from .pool import ResourcePool
 from .resource import Resource
+from .shortcuts import shortcut_to
 
 if TYPE_CHECKING:
     from .reader import Reader
@@ -125,14 +126,30 @@ class CacheHandler(Handler):
             self.context.counters.denied += 1
             return status_answer(405, "only GET and HEAD are answered here", ("Allow", "GET, HEAD"))
         try:
-            source = source_of(
-                head.target,
-                token=self._access.token,
-                schemes=self.context.transport.schemes,
-            )
+            source = self._source(head)
         except InvalidURLError as error:
             return self._failure(head, error)
         return _Admitted(source, self._range(head), head)
+
+    def shortcut(self, head: RequestHead) -> Shortcut | None:
+        """Let requests like this one be answered from a resource that is held as a whole."""
+        if head.method != "GET" or _has_preconditions(head):
+            return None
+        if judge_client(head.target, head.fields, head.served, self._access) is not None:
+            return None
+        try:
+            source = self._source(head)
+        except InvalidURLError:
+            return None
+        resource = self.pool.resources.get(self.context.key(source))
+        if resource is None or not self._allowed_nowait(source):
+            return None
+        return shortcut_to(resource, self._heads, cors_fields(head.fields, self._access))
+
+    def _source(self, head: RequestHead) -> str:
+        return source_of(
+            head.target, token=self._access.token, schemes=self.context.transport.schemes
+        )
 
     @staticmethod
     def _range(head: RequestHead) -> RangeSpec | None:
@@ -236,7 +253,7 @@ class CacheHandler(Handler):
     @staticmethod
     def _precondition(admitted: _Admitted, representation: Representation) -> Answer | None:
         """Evaluate If-Match and its kin (RFC 9110 §13.2)."""
-        if not any(name[:3].lower() == "if-" for name, _ in admitted.head.fields):
+        if not _has_preconditions(admitted.head):
             return None  # most requests have none, and dates are dear to parse
         outcome = evaluate_preconditions(
             admitted.head.method,
@@ -303,7 +320,7 @@ class CacheHandler(Handler):
 
     def _note(self, resource: Resource, status: int, outcome: Outcome, admitted: _Admitted) -> None:
         self._count(outcome, admitted)
-        if self.context.listeners:
+        if self.context.tells_answers:
             self.context.emit(RequestAnswered(resource.source, status, outcome.value))
 
     def _count(self, outcome: Outcome, admitted: _Admitted) -> None:
@@ -335,6 +352,10 @@ class CacheHandler(Handler):
         else:
             counters.refused += 1
         return answer
+
+
+def _has_preconditions(head: RequestHead) -> bool:
+    return any(name[:3].lower() == "if-" for name, _ in head.fields)
 
 
 _NOT_ALLOWED: Final = Denial(

@@ -87,6 +87,7 @@ class EngineContext:
         clock: Wall-clock seconds since the epoch.
         chance: Randomness, for jitter.
         listeners: Called with each event.
+        watched: Whether any of them cares for `RequestAnswered`.
         names: Keys and ways to renew URLs that the program gave single sources.
         named_origins: Origins the program named; they may be asked, and get credentials.
         hosts: What was learnt of each origin.
@@ -102,6 +103,7 @@ class EngineContext:
     clock: Callable[[], float] = time.time
     chance: random.Random = attrs.field(factory=random.Random)
     listeners: Sequence[Listener] = ()
+    watched: bool = True
     key_of: Callable[[str], str] = default_key
     names: Names = attrs.field(factory=Names)
     counters: Counters = attrs.field(factory=Counters)
@@ -134,6 +136,11 @@ class EngineContext:
             work.close()
             raise ClosedError("the cache is closing")
         return self.background(work, name)
+
+    @property
+    def tells_answers(self) -> bool:
+        """Whether somebody wants to know of each answer; the manager itself does not."""
+        return self.watched or logger.isEnabledFor(logging.DEBUG)
 
     def emit(self, event: Event) -> None:
         """Tell all listeners; an exception in one is logged and goes no further."""

@@ -108,12 +108,15 @@ class HeadMaker:
         timing += f", origin;dur={waited_ms:.1f}"
         return (age, ("Cache-Status", status), ("Server-Timing", timing))
 
-    def _age(self, representation: Representation) -> int:
-        """Return the current age in whole seconds (RFC 9111 §4.2.3)."""
+    def born(self, representation: Representation) -> float:
+        """Return when the content was of age 0, in seconds since the epoch (RFC 9111 §4.2.3)."""
         told = (representation.fields.get("age") or "0").strip()
         initial = int(told) if told.isascii() and told.isdigit() and len(told) <= 10 else 0
-        resident = self._context.clock() - representation.response_time
-        return max(0, int(initial + resident))
+        return representation.response_time - initial
+
+    def _age(self, representation: Representation) -> int:
+        """Return the current age in whole seconds."""
+        return max(0, int(self._context.clock() - self.born(representation)))
 
 
 def _fields(resource: Resource, representation: Representation) -> Fields:

@@ -186,8 +186,16 @@ class ResourcePool:
             await asyncio.wait((task,))
 
     def _dispose_later(self, resource: Resource) -> None:
-        if not resource.retained and not self.closed:
+        """End a resource that nobody uses; shortcuts use it without retaining it."""
+        if resource.retained or self.closed:
+            return
+        loop, settings = asyncio.get_running_loop(), resource.settings
+        due = resource.used + max(settings.pause_after, settings.dispose_after)
+        timers = self._timers.get(resource)
+        if timers is None or resource.private or resource.disposal_pending or due <= loop.time():
             self._begin_end(resource)
+        else:
+            timers.dispose = loop.call_at(due, self._dispose_later, resource)
 
     def _begin_end(self, resource: Resource) -> asyncio.Task[None] | None:
         timers = self._timers.pop(resource, None)

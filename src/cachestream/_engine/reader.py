@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cachestream.abc import END, Body, End, Entry, Lease, Piece
 from cachestream.core.spans import UNBOUNDED, Span
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .resource import Resource
 
 __all__ = ["Reader"]
+
+IN_MEMORY: Final = 256 * 1024
+"""Most bytes of one piece in memory: a slow client keeps its piece for long."""
 
 
 class Reader(Body):
@@ -71,7 +74,9 @@ class Reader(Body):
             return None
         span = Span(self.position, min(stop, remaining.stop, self.position + limit))
         lease = self.entry.lease(span)
-        piece = self.entry.region_nowait(span) or self.entry.read_nowait(span)
+        piece: Piece | None = self.entry.region_nowait(span)
+        if piece is None:
+            piece = self.entry.read_nowait(Span(span.start, min(span.stop, span.start + IN_MEMORY)))
         if piece is None:
             lease.release()
             return None

@@ -107,6 +107,7 @@ class Resource:
         self.readers: dict[Reader, None] = {}  # in the order they came
         self.waiters = Waiters()
         self.retained = 0
+        self.used = float("-inf")  # when a shortcut was last taken, by the loop's clock
         self.disposal_pending = False
         self.closed = False
         self.progressed = float("-inf")

@@ -54,7 +54,7 @@ class DiskEntry(Entry):
         return await _reading.read(self.shared, span)
 
     def region_nowait(self, span: Span) -> FileRegion | None:
-        """Return where the verified start of ``span`` lies in the data file."""
+        """Return where the verified start of ``span`` lies in the data file, if it is in memory."""
         self._check()
         return _reading.region_nowait(self.shared, span)
 

@@ -18,6 +18,8 @@ from cachestream.errors import NotStoredError, StoreCorruptError
 __all__ = ["forget", "read", "read_nowait", "region_nowait", "verify"]
 
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
+_PROBE: Final = bytearray(1)
+
 _BATCH: Final = 64
 """How many extents one job in a thread checks: 16 MiB, so that others get their turn."""
 
@@ -26,13 +28,31 @@ _AHEAD: Final = 4 * 1024 * 1024
 
 
 def region_nowait(shared: Shared, span: Span) -> FileRegion | None:
-    """Return where the verified, flushed start of ``span`` lies in the file."""
+    """Return where the verified, flushed start of ``span`` lies in the file, if it is in memory."""
     start = span.start
     stop = min(shared.spans.run_stop(start), shared.verified.run_stop(start), span.stop)
     if shared.unflushed:
         waiting = shared.unflushed.next_start(start)
         stop = stop if waiting is None else min(stop, waiting)
-    return FileRegion(shared.descriptor, start, stop - start) if stop > start else None
+    if stop <= start or not _is_warm(shared.descriptor, stop - 1):
+        return None
+    return FileRegion(shared.descriptor, start, stop - start)
+
+
+def _is_warm(descriptor: int, position: int) -> bool:
+    """Tell whether a byte is in memory: `os.sendfile` would hold the loop up while it is read.
+
+    The system reads forwards and ahead, so the last byte of a region speaks for the others.
+    """
+    if not _NOWAIT:
+        return True
+    try:
+        os.preadv(descriptor, [_PROBE], position, _NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system that cannot say
+    return True
 
 
 def read_nowait(shared: Shared, span: Span) -> bytes | bytearray | None:

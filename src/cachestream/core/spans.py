@@ -65,13 +65,18 @@ class Span:
 
 
 class SpanSet:
-    """A mutable set of byte positions, stored as disjoint, non-touching spans."""
+    """A mutable set of byte positions, stored as disjoint, non-touching spans.
 
-    __slots__ = ("_bounds", "_total")
+    Attributes:
+        losses: How often positions were taken away: what was covered still is while it stands.
+    """
+
+    __slots__ = ("_bounds", "_total", "losses")
 
     def __init__(self, spans: Iterable[Span] = ()) -> None:
         self._bounds: list[int] = []
         self._total = 0
+        self.losses = 0
         for span in spans:
             self.add(span)
 
@@ -192,6 +197,7 @@ class SpanSet:
             new.append(span.stop)
         bounds[low:high] = new
         self._total -= held
+        self.losses += held > 0
         return held
 
     def update(self, spans: Iterable[Span]) -> None:

@@ -19,15 +19,23 @@ from typing import Any, Final, TypeVar, cast
 from aiohttp import web
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
-from cachestream.abc import Answer, Body, End, Piece, RequestHead
+from cachestream.abc import Answer, Body, End, Piece, RequestHead, Slice
 from cachestream.core.fields import Fields
 from cachestream.core.urls import display
 from cachestream.errors import CacheStreamError
 from cachestream.frontends._access import AccessRecord, access_logger
 from cachestream.frontends._addresses import authority, is_unix
 from cachestream.frontends._heads import Framing, framing_of, plain_answer
-from cachestream.frontends._links import ClientGoneError, Link, link_to, reset_on_close, tune
-from cachestream.frontends._pump import ContentError, Pump
+from cachestream.frontends._lane import Lane, Ready
+from cachestream.frontends._links import (
+    ClientGoneError,
+    Link,
+    SocketLink,
+    link_to,
+    reset_on_close,
+    tune,
+)
+from cachestream.frontends._pump import TURN, ContentError, Pump
 from cachestream.frontends._shared import CLOSING, LASTING, NO_BODY, Shared
 
 __all__ = ["MAX_HEAD", "MAX_LINE", "Connection", "exchange_of"]
@@ -50,7 +58,7 @@ async def exchange_of(request: web.BaseRequest) -> web.StreamResponse:
     return await connection.exchange(request)
 
 
-class Connection(web.RequestHandler):
+class Connection(web.RequestHandler, asyncio.BufferedProtocol):
     """One client; see the head of this file."""
 
     def __init__(
@@ -72,6 +80,8 @@ class Connection(web.RequestHandler):
         self._timer: asyncio.TimerHandle | None = None
         self._content: StreamReader = EMPTY_PAYLOAD
         self._drained: asyncio.Future[None] | None = None
+        self._lane: Lane | None = None
+        self._rest: asyncio.Task[None] | None = None
 
     # What the event loop tells.
 
@@ -106,6 +116,7 @@ class Connection(web.RequestHandler):
         self._shared.refused.discard(self)
         self._stop_timer()
         self._wire = None
+        self._lane = None
         if self._link is not None:
             self._link.release()
         super().connection_lost(exc)
@@ -120,9 +131,23 @@ class Connection(web.RequestHandler):
             self.cut()
         return True
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to put what is received: taken over at once, so one buffer serves all."""
+        return self._shared.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take over what was received."""
+        self.data_received(bytes(self._shared.buffer[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
-        """Let aiohttp parse, and watch over the size and the time of the head."""
+        """Answer at once if that is possible, else let aiohttp parse.
+
+        Until a head is there, its size and its time are watched over.
+        """
         if self._force_close:
+            return
+        lane = self._lane
+        if lane is not None and self._is_idle and self._answer_at_once(lane, data):
             return
         count = self._request_count
         if self._head_bytes + len(data) > MAX_HEAD:
@@ -204,12 +229,81 @@ class Connection(web.RequestHandler):
             reset_on_close(self._wire)
         self._wire.abort()
 
+    # One request that needs no waiting.
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether aiohttp waits for the first byte of a next request, and for nothing else."""
+        waiter = self._waiter
+        return (
+            waiter is not None
+            and not waiter.done()
+            and not self._head_bytes
+            and self._keepalive_handle is not None
+            and not self._upgraded
+        )
+
+    def _answer_at_once(self, lane: Lane, data: bytes) -> bool:
+        """Answer a plain request for stored bytes; False if that is not what it is."""
+        link, shared = self._link, self._shared
+        if not isinstance(link, SocketLink) or access_logger.isEnabledFor(logging.DEBUG):
+            return False
+        found = lane.match(data, TURN)
+        if found is None:
+            return False
+        ready, part = found
+        lead = ready.lead(part, shared.heads)
+        size = part.stop - part.start
+        shared.requests += 1
+        try:
+            sent = link.start(lead, part.descriptor, part.offset, size)
+        except ConnectionError as error:
+            logger.debug("the client of %s is gone: %s", display(ready.target), error)
+            self.cut()
+            return True
+        if sent == len(lead) + size:
+            shared.bytes_sent += size
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        else:
+            self._send_rest(ready, part, lead, sent)
+        return True
+
+    def _send_rest(self, ready: Ready, part: Slice, lead: bytes, sent: int) -> None:
+        """Send by and by what the socket did not take; until then nothing more is read."""
+        assert self._wire is not None
+        self._wire.pause_reading()
+        done = max(0, sent - len(lead))
+        self._shared.bytes_sent += done
+        body = ready.shortcut.rest(part, done)
+        pump = Pump(
+            self._sender(), lead[sent:], body, length=part.stop - part.start - done, chunked=False
+        )
+        task = self._rest = self._loop.create_task(self._finish(pump, body, ready.target))
+        self._shared.tasks.add(task)
+        task.add_done_callback(self._shared.tasks.discard)
+
+    async def _finish(self, pump: Pump, body: Body, target: str) -> None:
+        try:
+            whole = await self._pump(pump, target)
+        finally:
+            self._rest = None
+            body.close()
+        if whole and self._wire is not None:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+            self._wire.resume_reading()
+
+    def _process_keepalive(self) -> None:
+        """Close a connection that rests too long; aiohttp does not know of what is being sent."""
+        if self._rest is not None:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
+
     # One request.
 
     @property
     def _busy(self) -> bool:
         """Whether a request was received that is not answered yet."""
-        return self._request_count > self._answered
+        return self._request_count > self._answered or self._rest is not None
 
     def handle_error(
         self,
@@ -341,7 +435,7 @@ class Connection(web.RequestHandler):
         )
         if self._access is not None:
             self._access.answered(answer)
-        whole = await self._pump(pump, head)
+        whole = await self._pump(pump, head.target)
         self._end_is_content = False
         return LASTING if keep_alive and whole and self._goes_on(request) else CLOSING
 
@@ -356,9 +450,11 @@ class Connection(web.RequestHandler):
                 idle_timeout=self._shared.limits.client_idle,
                 direct=self._shared.direct,
             )
+            if self._link.zero_copy:
+                self._lane = self._shared.lane(self._served, self._client)
         return self._link
 
-    async def _pump(self, pump: Pump, head: RequestHead) -> bool:
+    async def _pump(self, pump: Pump, target: str) -> bool:
         """Send an answer; False if it had to be cut."""
         try:
             await pump.run(self._next)
@@ -366,13 +462,13 @@ class Connection(web.RequestHandler):
             self.cut()
             raise
         except ConnectionError as error:
-            logger.debug("the client of %s is gone: %s", display(head.target), error)
+            logger.debug("the client of %s is gone: %s", display(target), error)
         except CacheStreamError as error:
-            logger.warning("the answer to %s is cut: %s", display(head.target), error.message)
+            logger.warning("the answer to %s is cut: %s", display(target), error.message)
         except ContentError as error:
-            logger.error("the answer to %s is cut: %s", display(head.target), error)
+            logger.error("the answer to %s is cut: %s", display(target), error)
         except Exception:
-            logger.exception("the answer to %s is cut", display(head.target))
+            logger.exception("the answer to %s is cut", display(target))
         else:
             if self._access is not None:
                 self._access.complete = True

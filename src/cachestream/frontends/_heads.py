@@ -73,14 +73,7 @@ class HeadWriter:
         Raises:
             ValueError: If the status or a field cannot be sent, which is a handler's bug.
         """
-        template = self._templates.get(answer.head)
-        if template is None:
-            template = self._templates[answer.head] = self._template(answer.head)
-        shared, dated = template
-        extra, dated_here = _lines(answer.extra)
-        parts = [shared, extra]
-        if not (dated or dated_here):
-            parts.append(self._date_line())
+        parts = [self.begin(answer.head, answer.extra)]
         if framing is Framing.CHUNKED:
             parts.append(b"Transfer-Encoding: chunked\r\n")
         # RFC 9110 §8.6: never in 1xx and 204; in a 304 only if it is the length of the 200.
@@ -94,13 +87,27 @@ class HeadWriter:
             parts.append(b"\r\n")
         return b"".join(parts)
 
+    def begin(self, head: AnswerHead, extra: tuple[tuple[str, str], ...]) -> bytes:
+        """Return the status line and all fields but those that frame the message.
+
+        Raises:
+            ValueError: If the status or a field cannot be sent, which is a handler's bug.
+        """
+        template = self._templates.get(head)
+        if template is None:
+            template = self._templates[head] = self._template(head)
+        shared, dated = template
+        more, dated_here = _lines(extra)
+        return shared + more if dated or dated_here else shared + more + self.date_line()
+
     @staticmethod
     def _template(head: AnswerHead) -> tuple[bytes, bool]:
         check_status(head.status)
         lines, dated = _lines(head.fields.lines)
         return b"HTTP/1.1 %d %s\r\n" % (head.status, _phrase(head.status)) + lines, dated
 
-    def _date_line(self) -> bytes:
+    def date_line(self) -> bytes:
+        """Return the Date field of now; the same object within one second."""
         second = int(self._now())
         if second != self._date_second:
             self._date_second = second

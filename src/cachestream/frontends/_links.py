@@ -20,13 +20,13 @@ from typing import Any, Final, TypeVar
 from cachestream.abc import Buffer
 from cachestream.frontends._addresses import is_unix
 
-__all__ = ["ClientGoneError", "Link", "SocketLink", "TransportLink", "link_to", "tune"]
+__all__ = ["SMALL", "ClientGoneError", "Link", "SocketLink", "TransportLink", "link_to", "tune"]
 
 T = TypeVar("T")
 
-# Unsent bytes the kernel holds for one connection. Less is slower; more goes stale at a
-# seek and falls out of the processor's cache before it is read.
-_NOTSENT_LOWAT: Final = 128 * 1024
+SMALL: Final = 16 * 1024
+"""Up to here one pread and one sendmsg are cheaper than a corked head and a sendfile."""
+
 _MSG_MORE: Final = getattr(socket, "MSG_MORE", 0)
 
 
@@ -35,13 +35,12 @@ class ClientGoneError(ConnectionError):
 
 
 def tune(transport: asyncio.Transport) -> None:
-    """Set the options that every connection of ours has."""
+    """Set the options that every connection of ours has.
+
+    How much the kernel holds unsent is left to it: to hold little costs a wake-up for each little.
+    """
     # With a limit of 0, "drained" means that nothing of a piece is left in the transport.
     transport.set_write_buffer_limits(high=0)
-    sock = transport.get_extra_info("socket")
-    if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOTSENT_LOWAT)
 
 
 def reset_on_close(transport: asyncio.Transport) -> None:
@@ -120,6 +119,7 @@ class SocketLink(Link):
         self.zero_copy = hasattr(os, "sendfile")
         self._loop = loop
         self._socket: socket.socket | None = sock
+        self._number = sock.fileno()
         self._idle_timeout = idle_timeout
         self._progress = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -148,6 +148,29 @@ class SocketLink(Link):
 
     def sendfile(self, descriptor: int, offset: int, count: int) -> int:
         return self._took(os.sendfile(self._live().fileno(), descriptor, offset, count))
+
+    def start(self, lead: bytes, descriptor: int, offset: int, count: int) -> int:
+        """Send ``lead`` and bytes of a file, as much of them as goes at once.
+
+        Returns:
+            How many bytes were taken, of both together.
+
+        Raises:
+            ConnectionError: If the client is gone.
+        """
+        sock, sent = self._live(), 0
+        try:
+            if count <= SMALL:
+                return sock.sendmsg((lead, os.pread(descriptor, count, offset)))
+            # Not corked: that costs more here than a segment of its own for the head.
+            sent = sock.send(lead)
+            if sent == len(lead):
+                sent += os.sendfile(self._number, descriptor, offset, count)
+        except ConnectionError:
+            raise
+        except OSError:
+            pass  # no room, or none for files: it goes on in the ordinary way
+        return sent
 
     def _took(self, count: int) -> int:
         if self._idle_timeout is not None and count:

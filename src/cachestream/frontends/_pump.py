@@ -15,21 +15,21 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from cachestream.abc import END, Body, Buffer, End, FileRegion, Piece
-from cachestream.frontends._links import Link
+from cachestream.frontends._links import SMALL, Link
 
-__all__ = ["PIECE", "PIECE_COST", "TURN", "ContentError", "Pump"]
+__all__ = ["LARGEST", "PIECE", "PIECE_COST", "TURN", "ContentError", "Pump"]
 
-TURN: Final = 256 * 1024
+TURN: Final = 1024 * 1024
 """Bytes one connection sends before all others get their turn."""
 
 PIECE: Final = 256 * 1024
-"""Bytes a body is asked for at a time."""
+"""Bytes a body is waited for at a time."""
 
-PIECE_COST: Final = 4096
+LARGEST: Final = 1024 * 1024
+"""Bytes that are taken at a time if they are there: most often from a file, and so in no memory."""
+
+PIECE_COST: Final = 16 * 1024
 """What a piece costs of a turn besides its bytes, so that tiny pieces end a turn too."""
-
-# Up to here one pread and one sendmsg are cheaper than a corked head and a sendfile.
-_SMALL: Final = 16 * 1024
 
 # What sendfile says where file or socket cannot do it; pread can.
 _NO_SENDFILE: Final = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP))
@@ -100,7 +100,7 @@ class Pump:
             if not self._has_cargo and not self._ended:
                 if self._link.holds_piece:
                     return _Pause.FULL
-                piece = self._body.take_nowait(PIECE)
+                piece = self._body.take_nowait(LARGEST)
                 if piece is not None:
                     self._load(piece)
                 elif not self._lead:
@@ -148,7 +148,7 @@ class Pump:
         """
         region = self._region
         if region is not None and self._view is None:
-            if self._link.zero_copy and region.length > _SMALL:
+            if self._link.zero_copy and region.length > SMALL:
                 self._send_region(region)
                 return
             self._read_region(region)

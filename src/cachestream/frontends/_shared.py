@@ -10,11 +10,18 @@ from aiohttp import web
 
 from cachestream.abc import END, Body, End, Handler
 from cachestream.frontends._heads import HeadWriter
+from cachestream.frontends._lane import Lane
 
 if TYPE_CHECKING:
     from cachestream.frontends._connection import Connection
 
 __all__ = ["CLOSING", "LASTING", "NO_BODY", "Limits", "Shared"]
+
+LANES: Final = 64
+"""Of clients of so many addresses heads are remembered."""
+
+RECEIVED: Final = 64 * 1024
+"""Most bytes that are received at once."""
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +62,7 @@ class Shared:
         refused: Those that are one too many, on their way out.
         tasks: One for each connection that is served, or was until a moment ago.
         expected: Peer addresses of our own probes, and whom to tell that they arrived.
+        buffer: Where all of them receive, one after the other.
     """
 
     handler: Handler
@@ -70,6 +78,17 @@ class Shared:
     refused: set[Connection] = attrs.field(factory=set)
     tasks: set[asyncio.Task[None]] = attrs.field(factory=set)
     expected: dict[object, asyncio.Future[None]] = attrs.field(factory=dict)
+    buffer: memoryview = attrs.field(factory=lambda: memoryview(bytearray(RECEIVED)))
+    _lanes: dict[tuple[frozenset[str], str | None], Lane] = attrs.field(factory=dict)
+
+    def lane(self, served: frozenset[str], client: str | None) -> Lane:
+        """Return what is remembered of such clients' requests."""
+        lane = self._lanes.get((served, client))
+        if lane is None:
+            if len(self._lanes) >= LANES:
+                del self._lanes[next(iter(self._lanes))]
+            lane = self._lanes[served, client] = Lane(self.handler, served, client)
+        return lane
 
 
 class Written(web.StreamResponse):

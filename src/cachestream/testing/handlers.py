@@ -17,10 +17,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 import pytest
 
-from cachestream.abc import END, Answer, Body, End, FileRegion, Handler, Piece, RequestHead
+from cachestream.abc import (
+    END,
+    Answer,
+    Body,
+    End,
+    FileRegion,
+    Handler,
+    Piece,
+    RequestHead,
+    Slice,
+)
 from cachestream.core.fields import Fields
 from cachestream.core.ranges import content_range
 from cachestream.core.spans import Span
@@ -254,3 +265,85 @@ class HandlerContract:
             for name, value in fields_of(answer):
                 assert not {*"\r\n\0"} & {*name, *value}
             answer.close()
+
+    @pytest.mark.asyncio
+    async def test_a_shortcut_answers_alike(
+        self, handler: Handler, whole: str, content: bytes
+    ) -> None:
+        """Where there is a shortcut, it gives the status and the bytes of the ordinary way."""
+        head = RequestHead(method="GET", target=whole)
+        answer = await ask(handler, head)
+        await read_all(answer.body)
+        shortcut, size = handler.shortcut(head), len(content)
+        if shortcut is None:
+            answer.close()
+            return
+        assert shortcut.alive
+        for first, last, limit in (
+            (100, 70_099, size),
+            (size - 9, None, size),
+            (0, 2 * size, size),
+        ):
+            part = shortcut.take(first, last, limit)
+            stop = size if last is None else min(last + 1, size)
+            assert part is None or _is_part(part, content, first, stop)
+        part = shortcut.take(None, None, size)
+        assert part is None or (part.head is answer.head and _is_part(part, content, 0, size))
+        assert shortcut.take(0, 999, 999) is None
+        assert shortcut.take(size, None, size) is None
+        assert shortcut.take(9, 1, size) is None
+        answer.close()
+
+    @pytest.mark.asyncio
+    async def test_the_rest_of_a_shortcut_can_be_had(
+        self, handler: Handler, whole: str, content: bytes
+    ) -> None:
+        """What does not fit into a turn is kept by its body, until that is closed."""
+        head = RequestHead(method="GET", target=whole)
+        answer = await ask(handler, head)
+        await read_all(answer.body)
+        answer.close()
+        shortcut = handler.shortcut(head)
+        part = None if shortcut is None else shortcut.take(1000, 50_999, len(content))
+        if shortcut is None or part is None:
+            return
+        body = shortcut.rest(part, 20_000)
+        assert await read_all(body, 7000) == content[21_000:51_000]
+        body.close()
+        body.close()
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"method": "HEAD"},
+            {"method": "BREW"},
+            {"target": "nonsense"},
+            {"fields": Fields.of(("If-None-Match", '"a"'))},
+            {"fields": Fields.of(("If-Range", '"a"'))},
+            {"fields": Fields.of(("Host", "evil.example")), "served": frozenset({"127.0.0.1:1"})},
+            {"fields": Fields.of(("Origin", "https://evil.example"))},
+            {"fields": Fields.of(("Sec-Fetch-Site", "cross-site"))},
+        ],
+        ids=str,
+    )
+    async def test_only_a_plain_request_has_a_shortcut(
+        self, handler: Handler, whole: str, change: dict[str, Any]
+    ) -> None:
+        """What is refused, conditional or no GET is left to the ordinary way."""
+        answer = await ask(handler, RequestHead(method="GET", target=whole))
+        await read_all(answer.body)
+        answer.close()
+        head = RequestHead(**{"method": "GET", "target": whole, **change})
+        assert handler.shortcut(head) is None
+
+
+def _is_part(part: Slice, content: bytes, start: int, stop: int) -> bool:
+    """Tell whether a slice is these bytes of the content."""
+    data = os.pread(part.descriptor, stop - start, part.offset)
+    return (part.start, part.stop, part.complete_length, data) == (
+        start,
+        stop,
+        len(content),
+        content[start:stop],
+    )
