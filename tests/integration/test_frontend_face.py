@@ -26,10 +26,16 @@ pytestmark = pytest.mark.asyncio
 
 @attrs.frozen
 class Face:
-    """A cache's server, asked in raw HTTP."""
+    """A cache's server, asked in raw HTTP.
+
+    Attributes:
+        before: A path that each connection asks for twice first: plain requests for what is held,
+            of which the second is answered the fastest way there is.
+    """
 
     cache: CacheManager
     origin: Origin
+    before: str | None = None
 
     @property
     def authority(self) -> str:
@@ -53,6 +59,9 @@ class Face:
         """Ask once, on a connection of its own; a host is sent unless it is among the fields."""
         host = None if any(name.lower() == "host" for name, _ in fields) else self.authority
         async with self.client() as client, asyncio.timeout(PATIENCE_S):
+            for _ in range(2 if self.before else 0):
+                plain = await client.ask(self.target(self.before or ""), host=self.authority)
+                assert plain.content == DATA
             return await client.ask(target, *fields, method=method, version=version, host=host)
 
     async def get(self, path: str, *fields: tuple[str, str], method: str = "GET") -> RawResponse:
@@ -67,12 +76,19 @@ async def face(open_cache, origin: Origin) -> AsyncIterator[Face]:
     yield Face(await open_cache(allow_hosts=()), origin)
 
 
-@pytest_asyncio.fixture(params=["cold", "warm"])
+@pytest_asyncio.fixture(params=["cold", "warm", "kept"])
 async def either(face: Face, request) -> Face:
-    """Let a test hold for content that is fetched for it, and for content that is held."""
+    """Let a test hold for content that is fetched, that is held, and on a well-known connection."""
+    if request.param == "cold":
+        return face
+    assert (await face.get("/a.bin")).content == DATA
     if request.param == "warm":
-        assert (await face.get("/a.bin")).content == DATA
-    return face
+        return face
+    await face.cache.pre_cache_url(face.origin.url("/a.bin"))  # now all of it is committed
+    shared = face.cache._frontend._server.shared
+    assert (await attrs.evolve(face, before="/a.bin").get("/a.bin")).content == DATA
+    assert any(lane._known for lane in shared._lanes.values())  # the fastest way was taken
+    return attrs.evolve(face, before="/a.bin")
 
 
 # ---------------------------------------------------------------------------
