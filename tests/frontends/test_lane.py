@@ -357,3 +357,25 @@ async def test_a_head_in_pieces_goes_the_ordinary_way(handler, shortcut):
         assert (await client.ask(whole))[1] == b"ordinary"
         client.writer.close()
     assert shortcut.taken == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("fault", ["judging", "taking", "a field"])
+async def test_a_shortcut_that_fails_costs_no_answer(handler, shortcut, fault, caplog):
+    """A bug in it is logged, and the request answered in the ordinary way."""
+
+    def fail(*args):
+        raise RuntimeError("a bug")
+
+    if fault == "judging":
+        handler.shortcut = fail
+    elif fault == "taking":
+        shortcut.take = fail
+    else:
+        shortcut.extra = (("X-Evil", "a\r\nb"),)
+    async with LoopbackFrontend().serve(handler) as base:
+        client = await connect(base)
+        for _ in range(2):
+            assert (await client.ask(request(base, "Range: bytes=0-9")))[1] == b"ordinary"
+        client.writer.close()
+    assert "a shortcut failed" in caplog.text
