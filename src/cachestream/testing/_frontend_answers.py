@@ -271,7 +271,9 @@ class AnswerPromises:
             )
             async with frontend.serve(handler) as base, RawClient(base) as client:
                 response = await client.ask("/", ("Connection", "close"))
-                received.append((response.status, response.fields.lines, response.content))
+                # A server that a frontend is mounted in may have a clock of its own.
+                fields = response.fields.without("date").lines
+                received.append((response.status, fields, response.content))
         assert received[0] == received[1]
 
     @pytest.mark.asyncio
