@@ -1,7 +1,7 @@
 """Answers clients: who may come in, which resource, which bytes, which status.
 
-Both routes of a frontend, the one that never waits and the one that may, go through
-`_admit`, so no check can be passed by.
+All routes of a frontend, the one that never waits, the one that may and that of shortcuts, go
+through `_judge`, so no check can be passed by.
 """
 
 from __future__ import annotations
@@ -118,38 +118,47 @@ class CacheHandler(Handler):
 
     # -- who may come in --------------------------------------------------
 
-    def _admit(self, head: RequestHead) -> _Admitted | Answer:
+    def _judge(self, head: RequestHead) -> str | Denial:
+        """Return the source that a request names, or why it may not come in; counts nothing.
+
+        Raises:
+            InvalidURLError: If it names none.
+        """
         denial = judge_client(head.target, head.fields, head.served, self._access)
         if denial is not None:
-            return self._denied(head, denial)
+            return denial
         if head.method not in ("GET", "HEAD"):
-            self.context.counters.denied += 1
-            return status_answer(405, "only GET and HEAD are answered here", ("Allow", "GET, HEAD"))
+            return _WRONG_METHOD
+        return source_of(
+            head.target, token=self._access.token, schemes=self.context.transport.schemes
+        )
+
+    def _admit(self, head: RequestHead) -> _Admitted | Answer:
         try:
-            source = self._source(head)
+            judged = self._judge(head)
         except InvalidURLError as error:
             return self._failure(head, error)
-        return _Admitted(source, self._range(head), head)
+        if judged is _WRONG_METHOD:
+            self.context.counters.denied += 1
+            return status_answer(judged.status, judged.detail, ("Allow", "GET, HEAD"))
+        if isinstance(judged, Denial):
+            return self._denied(head, judged)
+        return _Admitted(judged, self._range(head), head)
 
     def shortcut(self, head: RequestHead) -> Shortcut | None:
         """Let requests like this one be answered from a resource that is held as a whole."""
         if head.method != "GET" or _has_preconditions(head):
             return None
-        if judge_client(head.target, head.fields, head.served, self._access) is not None:
-            return None
         try:
-            source = self._source(head)
+            source = self._judge(head)
         except InvalidURLError:
+            return None
+        if isinstance(source, Denial):
             return None
         resource = self.pool.resources.get(self.context.key(source))
         if resource is None or not self._allowed_nowait(source):
             return None
         return shortcut_to(resource, self._heads, cors_fields(head.fields, self._access))
-
-    def _source(self, head: RequestHead) -> str:
-        return source_of(
-            head.target, token=self._access.token, schemes=self.context.transport.schemes
-        )
 
     @staticmethod
     def _range(head: RequestHead) -> RangeSpec | None:
@@ -357,6 +366,8 @@ class CacheHandler(Handler):
 def _has_preconditions(head: RequestHead) -> bool:
     return any(name[:3].lower() == "if-" for name, _ in head.fields)
 
+
+_WRONG_METHOD: Final = Denial(405, "only GET and HEAD are answered here")
 
 _NOT_ALLOWED: Final = Denial(
     403, "this upstream host may not be asked through here; name it in the program or allow it"
