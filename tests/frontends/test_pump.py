@@ -9,7 +9,7 @@ import pytest
 
 from cachestream.abc import Body, Buffer, End, Piece
 from cachestream.frontends._links import Link
-from cachestream.frontends._pump import LARGEST, PIECE, TURN, ContentError, Pump
+from cachestream.frontends._pump import PIECE, TURN, ContentError, Pump
 from cachestream.testing.fakes import BytesBody, FakeBody, MixedBody, ScratchFile, pattern
 
 T = TypeVar("T")
@@ -209,7 +209,7 @@ async def test_pieces_are_asked_for_in_portions() -> None:
     """No piece is asked for that is longer than the limit, which is less where it is waited for."""
     body = MixedBody([None, pattern(1_000_000)])
     await _pump(RecordingLink(), body, 1_000_000)
-    assert body.limits == {LARGEST, PIECE}
+    assert body.limits == {TURN, PIECE}
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])

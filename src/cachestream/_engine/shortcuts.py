@@ -132,8 +132,9 @@ class HeldShortcut(Shortcut):
         self._held = None
         if not resource.is_current:
             return False
-        age = max(0, int(self._clock() - self._born))
-        self._since, self._until = self._clock(), max(self._born + age + 1, self._clock())
+        now = self._clock()
+        age = max(0, int(now - self._born))
+        self._since, self._until = now, self._born + age + 1
         self._losses = held.entry.spans.losses
         own = self._heads.own_fields(resource, self._representation, Outcome.HIT)
         self._extra = (*own, *self._more)

@@ -267,7 +267,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
             return True
         if sent == len(lead) + size:
             shared.bytes_sent += size
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+            self._rest_from_now()
         else:
             self._send_rest(ready, part, lead, sent)
         return True
@@ -293,13 +293,17 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
             self._rest = None
             body.close()
         if whole and self._wire is not None:
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+            self._rest_from_now()
             self._wire.resume_reading()
+
+    def _rest_from_now(self) -> None:
+        """Let the time begin that the connection may rest before aiohttp closes it."""
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
 
     def _process_keepalive(self) -> None:
         """Close a connection that rests too long; aiohttp does not know of what is being sent."""
         if self._rest is not None:
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+            self._rest_from_now()
         super()._process_keepalive()
 
     # One request.

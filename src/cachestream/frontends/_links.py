@@ -25,7 +25,7 @@ __all__ = ["SMALL", "ClientGoneError", "Link", "SocketLink", "TransportLink", "l
 T = TypeVar("T")
 
 SMALL: Final = 16 * 1024
-"""Up to here one pread and one sendmsg are cheaper than a corked head and a sendfile."""
+"""Up to here one pread and one sendmsg are cheaper than a head and a sendfile."""
 
 _MSG_MORE: Final = getattr(socket, "MSG_MORE", 0)
 
@@ -119,7 +119,6 @@ class SocketLink(Link):
         self.zero_copy = hasattr(os, "sendfile")
         self._loop = loop
         self._socket: socket.socket | None = sock
-        self._number = sock.fileno()
         self._idle_timeout = idle_timeout
         self._progress = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -165,7 +164,7 @@ class SocketLink(Link):
             # Not corked: that costs more here than a segment of its own for the head.
             sent = sock.send(lead)
             if sent == len(lead):
-                sent += os.sendfile(self._number, descriptor, offset, count)
+                sent += os.sendfile(sock.fileno(), descriptor, offset, count)
         except ConnectionError:
             raise
         except OSError:

@@ -17,16 +17,13 @@ from typing import Final
 from cachestream.abc import END, Body, Buffer, End, FileRegion, Piece
 from cachestream.frontends._links import SMALL, Link
 
-__all__ = ["LARGEST", "PIECE", "PIECE_COST", "TURN", "ContentError", "Pump"]
+__all__ = ["PIECE", "PIECE_COST", "TURN", "ContentError", "Pump"]
 
 TURN: Final = 1024 * 1024
 """Bytes one connection sends before all others get their turn."""
 
 PIECE: Final = 256 * 1024
-"""Bytes a body is waited for at a time."""
-
-LARGEST: Final = 1024 * 1024
-"""Bytes that are taken at a time if they are there: most often from a file, and so in no memory."""
+"""Bytes a body is waited for at a time; what is there is taken a turn's worth at a time."""
 
 PIECE_COST: Final = 16 * 1024
 """What a piece costs of a turn besides its bytes, so that tiny pieces end a turn too."""
@@ -100,7 +97,7 @@ class Pump:
             if not self._has_cargo and not self._ended:
                 if self._link.holds_piece:
                     return _Pause.FULL
-                piece = self._body.take_nowait(LARGEST)
+                piece = self._body.take_nowait(TURN)
                 if piece is not None:
                     self._load(piece)
                 elif not self._lead:
