@@ -1,6 +1,7 @@
 """The fast lane takes plain requests alone, and answers as the ordinary way does."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -236,11 +237,17 @@ async def connect(base):
     return Client(*await asyncio.open_connection(host, int(port), limit=1 << 16))
 
 
-def narrow(frontend):
-    """Let the kernel hold little of what is sent to the clients that are there."""
-    for connection in frontend._server.shared.clients:
-        sock = connection._wire.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+@contextlib.asynccontextmanager
+async def narrow_client(handler):
+    """Serve, with a client that has asked once, and to which the kernel takes little at a time."""
+    frontend = LoopbackFrontend()
+    async with frontend.serve(handler) as base:
+        client = await connect(base)
+        await client.ask(request(base))
+        for connection in frontend._server.shared.clients:
+            sock = connection._wire.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+        yield base, client
 
 
 async def rest_begun(shortcut):
@@ -269,11 +276,7 @@ async def test_the_first_request_goes_the_ordinary_way_and_the_next_the_fast_one
 @pytest.mark.parametrize("size", [1, 16_384, 16_385, 65_000, 66_000, TURN])
 async def test_content_of_any_size_is_whole(handler, size):
     """Small content goes with its head, large content in more turns than one."""
-    frontend = LoopbackFrontend()
-    async with frontend.serve(handler) as base:
-        client = await connect(base)
-        await client.ask(request(base))
-        narrow(frontend)
+    async with narrow_client(handler) as (base, client):
         for start in (0, 1):
             data = request(base, f"Range: bytes={start}-{start + size - 1}")
             assert (await client.ask(data))[1] == CONTENT[start : start + size]
@@ -283,11 +286,7 @@ async def test_content_of_any_size_is_whole(handler, size):
 @pytest.mark.asyncio
 async def test_requests_sent_before_the_answer_was_read_wait(handler, shortcut):
     """While the rest of an answer is being sent, nothing else is written between."""
-    frontend = LoopbackFrontend()
-    async with frontend.serve(handler) as base:
-        client = await connect(base)
-        await client.ask(request(base))
-        narrow(frontend)
+    async with narrow_client(handler) as (base, client):
         client.writer.write(request(base, "Range: bytes=0-1000000"))
         await rest_begun(shortcut)
         client.writer.write(request(base, "Range: bytes=5-9"))
@@ -302,11 +301,7 @@ async def test_requests_sent_before_the_answer_was_read_wait(handler, shortcut):
 @pytest.mark.asyncio
 async def test_a_client_that_leaves_in_the_middle_leaves_nothing(handler, shortcut):
     """The rest is given up, and the server goes on."""
-    frontend = LoopbackFrontend()
-    async with frontend.serve(handler) as base:
-        client = await connect(base)
-        await client.ask(request(base))
-        narrow(frontend)
+    async with narrow_client(handler) as (base, client):
         client.writer.write(request(base, "Range: bytes=0-1000000"))
         await rest_begun(shortcut)
         client.writer.transport.abort()
@@ -319,12 +314,8 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing(handler, shortc
 @pytest.mark.asyncio
 async def test_the_server_can_end_while_a_rest_is_sent(handler, shortcut):
     """A client that takes nothing does not keep it from ending."""
-    frontend = LoopbackFrontend()
     async with asyncio.timeout(PATIENCE_S):
-        async with frontend.serve(handler) as base:
-            client = await connect(base)
-            await client.ask(request(base))
-            narrow(frontend)
+        async with narrow_client(handler) as (base, client):
             client.writer.write(request(base, "Range: bytes=0-1000000"))
             await rest_begun(shortcut)
         client.writer.close()

@@ -271,9 +271,10 @@ class AnswerPromises:
             )
             async with frontend.serve(handler) as base, RawClient(base) as client:
                 response = await client.ask("/", ("Connection", "close"))
-                # A server that a frontend is mounted in may have a clock of its own.
-                fields = response.fields.without("date").lines
-                received.append((response.status, fields, response.content))
+                fields = response.fields
+                if fields.get("date") != "today":  # a server around it has a clock of its own
+                    fields = fields.without("date")
+                received.append((response.status, fields.lines, response.content))
         assert received[0] == received[1]
 
     @pytest.mark.asyncio

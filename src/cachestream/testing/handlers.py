@@ -24,6 +24,7 @@ import pytest
 from cachestream.abc import (
     END,
     Answer,
+    AnswerHead,
     Body,
     End,
     FileRegion,
@@ -74,6 +75,14 @@ async def ask(handler: Handler, head: RequestHead) -> Answer:
     """Return the handler's answer, as a frontend gets it."""
     async with asyncio.timeout(_PATIENCE_S):
         return handler.answer_nowait(head) or await handler.answer(head)
+
+
+async def hold(handler: Handler, target: str) -> AnswerHead:
+    """Read all of a target, so that it is held if it can be; return the head of the answer."""
+    answer = await ask(handler, RequestHead(method="GET", target=target))
+    await read_all(answer.body)
+    answer.close()
+    return answer.head
 
 
 def fields_of(answer: Answer) -> Fields:
@@ -271,12 +280,10 @@ class HandlerContract:
         self, handler: Handler, whole: str, content: bytes
     ) -> None:
         """Where there is a shortcut, it gives the status and the bytes of the ordinary way."""
-        head = RequestHead(method="GET", target=whole)
-        answer = await ask(handler, head)
-        await read_all(answer.body)
-        shortcut, size = handler.shortcut(head), len(content)
+        shared = await hold(handler, whole)
+        shortcut = handler.shortcut(RequestHead(method="GET", target=whole))
+        size = len(content)
         if shortcut is None:
-            answer.close()
             return
         assert shortcut.alive
         for first, last, limit in (
@@ -288,22 +295,18 @@ class HandlerContract:
             stop = size if last is None else min(last + 1, size)
             assert part is None or _is_part(part, content, first, stop)
         part = shortcut.take(None, None, size)
-        assert part is None or (part.head is answer.head and _is_part(part, content, 0, size))
+        assert part is None or (part.head is shared and _is_part(part, content, 0, size))
         assert shortcut.take(0, 999, 999) is None
         assert shortcut.take(size, None, size) is None
         assert shortcut.take(9, 1, size) is None
-        answer.close()
 
     @pytest.mark.asyncio
     async def test_the_rest_of_a_shortcut_can_be_had(
         self, handler: Handler, whole: str, content: bytes
     ) -> None:
         """What does not fit into a turn is kept by its body, until that is closed."""
-        head = RequestHead(method="GET", target=whole)
-        answer = await ask(handler, head)
-        await read_all(answer.body)
-        answer.close()
-        shortcut = handler.shortcut(head)
+        await hold(handler, whole)
+        shortcut = handler.shortcut(RequestHead(method="GET", target=whole))
         part = None if shortcut is None else shortcut.take(1000, 50_999, len(content))
         if shortcut is None or part is None:
             return
@@ -331,9 +334,7 @@ class HandlerContract:
         self, handler: Handler, whole: str, change: dict[str, Any]
     ) -> None:
         """What is refused, conditional or no GET is left to the ordinary way."""
-        answer = await ask(handler, RequestHead(method="GET", target=whole))
-        await read_all(answer.body)
-        answer.close()
+        await hold(handler, whole)
         head = RequestHead(**{"method": "GET", "target": whole, **change})
         assert handler.shortcut(head) is None
 
