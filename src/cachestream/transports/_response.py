@@ -13,6 +13,7 @@ from cachestream.abc import Buffer, Sink, UpstreamResponse
 from cachestream.core.fields import Fields
 from cachestream.core.urls import display
 from cachestream.errors import ClosedError, TransportError
+from cachestream.transports._direct import Direct
 from cachestream.transports._failures import FramingError, cause_of, translate_content
 from cachestream.transports._session import Watched
 
@@ -57,6 +58,7 @@ class HttpResponse(UpstreamResponse):
         self._response = response
         self._forget = forget
         self._closed = False
+        self._taken = 0
         self._broken: Exception | None = None
         codings = (self.fields.joined("Transfer-Encoding") or "").lower()
         self._until_close = "chunked" not in codings and "Content-Length" not in self.fields
@@ -95,6 +97,7 @@ class HttpResponse(UpstreamResponse):
             return self._rescued(exc, exc)
         if not piece:
             self._check_end()
+        self._taken += len(piece)
         return piece
 
     def _rescued(self, exc: Exception, cause: BaseException | None) -> bytes:
@@ -139,7 +142,20 @@ class HttpResponse(UpstreamResponse):
         while piece := await self._read():
             if not sink.write(piece) and not await sink.drain():
                 return False
+            direct = None if self._closed else Direct.of(self._response, self._taken)
+            if direct is not None and not await self._pour_direct(direct, sink):
+                return False
         return True
+
+    async def _pour_direct(self, direct: Direct, sink: Sink) -> bool:
+        try:
+            wanted = await direct.pour(sink)
+        except BaseException:
+            self.close()  # nobody could tell any more where the content goes on
+            raise
+        if not wanted:
+            self.close()
+        return wanted
 
     def close(self) -> None:
         """Release the connection: to the pool after a clean end, else it is cut."""
