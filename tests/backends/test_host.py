@@ -195,3 +195,19 @@ async def test_a_store_that_was_never_used_closes(tmp_path):
     """Nothing is opened, and nothing made."""
     await DiskStore(tmp_path / "cache").aclose()
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.asyncio
+async def test_what_was_begun_before_a_crash_is_cleared_up(shelf):
+    """An entry that the index never heard of leaves neither data nor lock behind."""
+    store = shelf.store()
+    hidden = await shelf.create(store, 100)
+    hidden.writer(0).write(b"x")
+    await store.abandon()
+    assert len(list((shelf.root / "data").iterdir())) == 1
+    again = shelf.store()
+    await again.usage()
+    assert list((shelf.root / "data").iterdir()) == []
+    assert [path.name for path in (shelf.root / "locks").iterdir()] == ["opening"]
+    assert (await again.usage()).allocated_bytes == 0
+    await again.aclose()

@@ -180,7 +180,7 @@ class DiskStore(Store):
         if lock is None:
             raise StoreError("the new entry is locked by somebody else", url=source)
         try:
-            rivals = await asyncio.shield(host.in_index(_begin, host, head, entry_id))
+            rivals = await self._begin(host, head, entry_id)
             return self._create_file(host, head, entry_id, lock, rivals)
         except BaseException:
             host.change_later(host.catalog.settle, entry_id)
@@ -329,6 +329,19 @@ class DiskStore(Store):
         if error is not None:
             raise error
 
+    @staticmethod
+    async def _begin(host: Host, head: Head, entry_id: str) -> KeyRow:
+        """Return what is published for the key of a new entry.
+
+        After a crash the lock file tells of a data file that the index does not know; where
+        else a file was begun, a row must tell before it is.
+        """
+        if head.file is not None:
+            mark = WriteMark(0, head.file)
+            await asyncio.shield(host.in_index(host.catalog.begin, entry_id, mark))
+        with index_errors():
+            return host.catalog.key(head.key)
+
     def _create_file(
         self, host: Host, head: Head, entry_id: str, lock: int, rivals: KeyRow
     ) -> Entry:
@@ -417,12 +430,6 @@ class DiskStore(Store):
 
 def _absolute(path: str | Path) -> str:
     return os.path.abspath(path)
-
-
-def _begin(host: Host, head: Head, entry_id: str) -> KeyRow:
-    """Note the new entry before its file is made; runs in the index thread."""
-    host.catalog.begin(entry_id, WriteMark(0, head.file))
-    return host.catalog.key(head.key)
 
 
 def _open_data(host: Host, head: Head, entry_id: str) -> int:

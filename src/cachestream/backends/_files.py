@@ -186,6 +186,10 @@ class Root:
 
     # -- locks -----------------------------------------------------------
 
+    def list_locks(self) -> list[str]:
+        """Return the names of the lock files: of entries that some process has, or had, in hand."""
+        return os.listdir(self._locks)
+
     def lock(self, entry_id: str) -> int | None:
         """Return the open lock file of an entry; None if another process holds it."""
         flags = os.O_RDWR | os.O_CREAT | PLAIN

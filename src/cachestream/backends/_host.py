@@ -24,7 +24,7 @@ from cachestream.backends._commits import Committer
 from cachestream.backends._entry import DiskEntry
 from cachestream.backends._external import unlink_external
 from cachestream.backends._files import Root, medium_errors, try_exclusive
-from cachestream.backends._format import Totals, WriteMark
+from cachestream.backends._format import Totals, WriteMark, is_entry_id
 from cachestream.backends._index import Index
 from cachestream.backends._room import Room
 from cachestream.errors import StoreFullError
@@ -282,7 +282,8 @@ class Host:
 
     def _reconcile(self, totals: Totals) -> Totals:
         """Clear up after processes that died; looks at nothing but what they had in hand."""
-        for entry_id, mark in self.catalog.marks():
+        in_hand = dict.fromkeys(filter(is_entry_id, self.root.list_locks()), WriteMark(0, None))
+        for entry_id, mark in {**in_hand, **dict(self.catalog.marks())}.items():
             lock = self.root.lock(entry_id)
             if lock is None:  # a living process has it
                 continue
