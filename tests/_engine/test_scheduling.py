@@ -1,5 +1,9 @@
 """What readers want becomes downloads, and no more than that."""
 
+import asyncio
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 
 from cachestream._engine import scheduling
@@ -16,6 +20,7 @@ def stored(bench, resource) -> int:
 
 async def settle(bench, resource) -> None:
     """Wait until its downloads have ended."""
+    await asyncio.sleep(0)  # readers that moved are planned for in the loop's next turn
     await resource.scheduler.wait_idle()
 
 
@@ -219,3 +224,50 @@ def test_reading_ahead_grows_with_the_sequence(on_bench):
         bench.pool.release_resource(resource)
 
     on_bench(scenario, read_ahead=10_000, max_read_ahead=50_000)
+
+
+@pytest.mark.parametrize(
+    ("position", "asked", "stop", "wanted"),
+    [
+        (8_000_000, 9_000_000, 12_000_000, 9_000_000),  # no further than it was asked for
+        (8_000_000, 9_000_000, 8_500_000, 8_500_000),  # what was cut before stays cut
+        (11_000_000, 12_000_000, 12_000_000, None),  # too far to be there soon
+        (100_000, 9_000_000, 9_000_000, None),  # behind the reader
+    ],
+)
+def test_what_is_being_sent_before_a_reader_is_not_cut(on_bench, position, asked, stop, wanted):
+    """A reader that is no longer short of bytes goes on wanting what is on its way to it."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        sent = SimpleNamespace(position=position, asked=asked, stop=stop, flowing=True)
+        resource.scheduler.downloads[1] = resource.scheduler.downloads[2] = sent
+        reader = SimpleNamespace(
+            position=1_000_000, sequential=0, joined=True, remaining=Span(1_000_000, 1 << 30)
+        )
+        usual = 1_000_000 + resource.scheduler.read_ahead(reader)
+        assert resource.scheduler._want(reader).span == Span(1_000_000, wanted or usual)
+        resource.scheduler.downloads.clear()
+        bench.pool.release_resource(resource)
+
+    on_bench(scenario, read_ahead=0)
+
+
+def test_readers_that_move_in_one_turn_are_planned_for_once(on_bench, monkeypatch):
+    """A hundred readers of the same bytes cost about as many plans as one."""
+    plans = []
+    monkeypatch.setattr(
+        scheduling, "plan", lambda state, plan=scheduling.plan: plans.append(1) or plan(state)
+    )
+
+    async def scenario(bench, readers):
+        resource = bench.resource()
+        await asyncio.gather(*(bench.read(None, resource) for _ in range(readers)))
+        bench.pool.release_resource(resource)
+
+    counts = []
+    for readers in (1, 100):
+        on_bench(partial(scenario, readers=readers))
+        counts.append(len(plans))
+        plans.clear()
+    assert counts[1] <= 2 * counts[0]

@@ -335,13 +335,12 @@ class Resource:
             reader.outdate()
             return
         self.scheduler.check_upstream(Span(reader.position, reader.remaining.stop))
-        self.scheduler.sharing.starved()
-        self.scheduler.replan()
+        self.scheduler.reader_waits(reader)
 
     def reader_closed(self, reader: Reader) -> None:
         """Forget a reader; what it was fetching is finished as far as it is worth it."""
         self.readers.pop(reader, None)
-        self.scheduler.leave_trail(reader)
+        self.scheduler.reader_leaves(reader)
         if isinstance(reader.entry, EphemeralEntry):
             reader.entry.trim()
             self._drop_ephemeral()

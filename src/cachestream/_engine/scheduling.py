@@ -24,7 +24,7 @@ from cachestream.settings import KIB
 
 from .download import Download
 from .ephemeral import EphemeralEntry
-from .sharing import Sharing
+from .sharing import AHEAD_EACH, Sharing
 
 if TYPE_CHECKING:
     from .reader import Reader
@@ -57,6 +57,7 @@ class Scheduler:
         self._trails: dict[int, int] = {}
         self._idents = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._soon: asyncio.Handle | None = None
         self._refusal: CacheStreamError | None = None
         self._refused_until = 0.0
 
@@ -72,17 +73,36 @@ class Scheduler:
 
     def _want(self, reader: Reader) -> Want:
         """Return what a reader wants now: bounded, whatever the client asked for."""
-        stop = reader.position + self.read_ahead(reader)
+        stop = max(reader.position + self.read_ahead(reader), self._sent_before(reader.position))
         completion = self._resource.settings.completion
         goes_on = reader.joined or completion in ("ahead", "complete")
         if completion == "demand" or not goes_on:
             stop = min(stop, reader.remaining.stop)
         return Want(Span(reader.position, max(stop, reader.position)))
 
+    def _sent_before(self, position: int) -> int:
+        """Return up to where an origin is sending what a reader will get to soon; 0 if nothing.
+
+        The reader may have become less greedy since, but to cut that short would waste it.
+        """
+        reach = position + len(self.downloads) * AHEAD_EACH
+        return max(
+            (
+                min(each.asked, each.stop)
+                for each in self.downloads.values()
+                if position <= each.position < reach
+            ),
+            default=0,
+        )
+
     def _wants_all(self, current: list[Reader]) -> bool:
         """Tell whether every hole shall be filled (engine rule 7)."""
         if self._resource.is_ephemeral and not self.completers:
             return False
+        self._note_fill(current)
+        return self._fill or self.completers > 0
+
+    def _note_fill(self, current: list[Reader]) -> None:
         settings = self._resource.settings
         if settings.completion == "complete" and current:
             self._fill = True
@@ -90,14 +110,15 @@ class Scheduler:
             reader.sequential >= settings.complete_after for reader in current
         ):
             self._fill = True
-        return self._fill or self.completers > 0
 
     def follow(self, position: int) -> int:
         """Return how much an earlier reader that ended at ``position`` read in sequence."""
         return self._trails.pop(position, 0)
 
-    def leave_trail(self, reader: Reader) -> None:
+    def reader_leaves(self, reader: Reader) -> None:
         """Remember where a reader ended, so that the next can go on from there."""
+        if reader.entry is self._resource.entry and not self._resource.is_ephemeral:
+            self._note_fill([reader])  # it may have moved since the last plan
         if reader.begun and reader.sequential:
             self._trails[reader.position] = reader.sequential
             while len(self._trails) > TRAILS:
@@ -111,6 +132,7 @@ class Scheduler:
 
     def replan(self) -> None:
         """Let the downloads run that are wanted now."""
+        self._forget_soon()
         resource = self._resource
         entry = resource.entry
         if resource.closed or self.paused or entry is None or resource.settings.offline:
@@ -168,6 +190,16 @@ class Scheduler:
             complete_length=resource.complete_length,
             linear=resource.linear,
         )
+
+    def replan_soon(self) -> None:
+        """Plan in the loop's next turn: once for all readers that move in this one."""
+        if self._soon is None and not self._resource.closed:
+            self._soon = asyncio.get_running_loop().call_soon(self.replan)
+
+    def _forget_soon(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
 
     def replan_later(self) -> None:
         """Plan again after a pause: what fails at once must not be tried without end."""
@@ -280,6 +312,7 @@ class Scheduler:
 
     def close(self) -> None:
         """Plan no more."""
+        self._forget_soon()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -325,7 +358,23 @@ class Scheduler:
         if isinstance(entry, EphemeralEntry):
             entry.trim()
         if entry is self._resource.entry and not self._resource.is_complete:
+            self.replan_soon()
+
+    def reader_waits(self, reader: Reader) -> None:
+        """Let somebody fetch what ``reader`` waits for, if nobody does."""
+        self.sharing.starved()
+        if self._is_coming(reader.position):
+            self.replan_soon()
+        else:
             self.replan()
+
+    def _is_coming(self, position: int) -> bool:
+        """Tell whether a running download is about to store the byte at ``position``."""
+        reach = self.sharing.window
+        return any(
+            each.position <= position < min(each.stop, each.position + reach)
+            for each in self.downloads.values()
+        )
 
 
 def _keep(download: Download, waiting: bool) -> int:

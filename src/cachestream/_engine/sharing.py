@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .download import Download
     from .resource import Resource
 
-__all__ = ["Sharing"]
+__all__ = ["AHEAD_EACH", "Sharing"]
 
 TICK_S: Final = 0.02
 """How often rates are looked at, in seconds."""

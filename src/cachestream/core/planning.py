@@ -422,9 +422,14 @@ def _end(state: PlanState, lease: _Lease) -> int:
 
 def _part(state: PlanState, lease: _Lease, wants: Iterable[Want]) -> Span:
     """Return what of a lease is wanted, from the first such byte to the last."""
-    hole = Span(lease.position, lease.stop)
-    clipped = (_clip(want.span, state.complete_length).intersection(hole) for want in wants)
-    parts = [part for part in clipped if part]
-    if not parts:
-        return Span(lease.position, lease.position)
-    return Span(min(part.start for part in parts), max(part.stop for part in parts))
+    # Many readers make many wants, and this is asked of each lease: numbers, not spans.
+    low = first = lease.position
+    high, last = lease.stop, low
+    if state.complete_length is not None:
+        high = min(high, state.complete_length)
+    for want in wants:
+        start, stop = max(want.span.start, low), min(want.span.stop, high)
+        if start < stop:
+            first = start if last == low else min(first, start)
+            last = max(last, stop)
+    return Span(first, last)
