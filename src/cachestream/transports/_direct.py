@@ -2,8 +2,8 @@
 
 aiohttp brings content as objects of their own, through its parser, a queue and a task that
 wakes for each of them. Once a head has been parsed and the rest is so many bytes, nothing of
-that is needed: the connection is lent to a `Direct`, which receives into one buffer, and
-goes back to aiohttp with the last byte, or as soon as anything else happens to it.
+that is needed: the connection is lent to a `Direct`, which receives into one buffer for all
+(`Room`), and goes back to aiohttp with the last byte, or as soon as anything else happens.
 """
 
 from __future__ import annotations
@@ -17,14 +17,35 @@ from aiohttp.client_proto import ResponseHandler
 from cachestream.abc import Buffer, Sink
 from cachestream.transports._session import Watched
 
-__all__ = ["Direct"]
+__all__ = ["Direct", "Room"]
 
-_LEAST: Final = 64 * 1024
-_MOST: Final = 1024 * 1024
-"""Bytes of the buffer: it grows while the connection fills it."""
+_SIZE: Final = 1024 * 1024
+"""Bytes of the buffer: as many as may come in one turn."""
 
 _WORTH: Final = 256 * 1024
 """For fewer missing bytes it is not worth while to take the connection over."""
+
+
+class Room:
+    """The buffer into which all connections of one loop receive, each within a call.
+
+    A sink may keep what it was given. Then the buffer is its own, and the next bytes get another.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def free(self, most: int) -> memoryview:
+        """Return where at most ``most`` bytes may be put."""
+        if not self._buffer or not _is_free(self._buffer):
+            self._buffer = bytearray(_SIZE)
+        return memoryview(self._buffer)[:most]
+
+    def taken(self, count: int) -> Buffer:
+        """Return the first bytes of what was put there last."""
+        piece = memoryview(self._buffer)[:count]
+        # Whoever keeps a small piece shall not keep all the rest, too.
+        return piece if 2 * count >= _SIZE else bytes(piece)
 
 
 class Direct(asyncio.BufferedProtocol):
@@ -35,7 +56,7 @@ class Direct(asyncio.BufferedProtocol):
     """
 
     @classmethod
-    def of(cls, response: aiohttp.ClientResponse, taken: int) -> Self | None:
+    def of(cls, response: aiohttp.ClientResponse, taken: int, room: Room) -> Self | None:
         """Return one for what is left of a response after ``taken`` bytes.
 
         Returns:
@@ -53,7 +74,7 @@ class Direct(asyncio.BufferedProtocol):
         if content.total_bytes != taken:
             return None  # some of it waits in the response's own buffer
         missing = _missing(response)
-        return cls(response, handler, transport, missing) if missing >= _WORTH else None
+        return cls(response, handler, transport, missing, room) if missing >= _WORTH else None
 
     def __init__(
         self,
@@ -61,14 +82,14 @@ class Direct(asyncio.BufferedProtocol):
         handler: ResponseHandler,
         transport: asyncio.Transport,
         missing: int,
+        room: Room,
     ) -> None:
         self._content = response.content
         self._handler = handler
         self._transport = transport
         self._missing = missing
         self._loop = asyncio.get_running_loop()
-        self._buffer = bytearray(_LEAST)
-        self._received = 0
+        self._room = room
         self._sink: Sink
         self._error: Exception | None = None
         self._lent = self._paused = False
@@ -165,21 +186,13 @@ class Direct(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> Buffer:
         """Return where the next bytes go: never more than belongs to the content."""
-        size = len(self._buffer)
-        if self._received == size:
-            size = min(size * 2, _MOST)
-        if size != len(self._buffer) or not _is_free(self._buffer):
-            self._buffer = bytearray(size)
-        return memoryview(self._buffer)[: self._missing]
+        return self._room.free(self._missing)
 
     def buffer_updated(self, nbytes: int) -> None:
         """Pass on what came."""
         self._heard = self._loop.time()
-        self._received = nbytes
         self._missing -= nbytes
-        piece: Buffer = memoryview(self._buffer)[:nbytes]
-        if 2 * nbytes < len(self._buffer):
-            piece = bytes(piece)  # whoever keeps it shall not keep the rest, too
+        piece = self._room.taken(nbytes)
         try:
             self._paused = not self._sink.write(piece)
         except Exception as error:

@@ -27,6 +27,7 @@ from cachestream.errors import (
     UpstreamProtocolError,
 )
 from cachestream.settings import Settings
+from cachestream.transports._direct import Room
 from cachestream.transports._environment import Environment, Proxy
 from cachestream.transports._failures import FAILURES, cause_of, translate
 from cachestream.transports._response import HttpResponse
@@ -148,6 +149,7 @@ class HttpTransport(Transport):
         self._owns_session = session is None
         self._attempts: set[Attempt] = set()
         self._responses: set[HttpResponse] = set()
+        self._room = Room()
         self._closed = False
 
     @classmethod
@@ -236,6 +238,7 @@ class HttpTransport(Transport):
             request_time=request_time,
             response_time=self._clock(),
             forget=self._responses.discard,
+            room=self._room,
         )
         self._responses.add(accepted)
         if response.status == 101:

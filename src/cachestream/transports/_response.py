@@ -13,7 +13,7 @@ from cachestream.abc import Buffer, Sink, UpstreamResponse
 from cachestream.core.fields import Fields
 from cachestream.core.urls import display
 from cachestream.errors import ClosedError, TransportError
-from cachestream.transports._direct import Direct
+from cachestream.transports._direct import Direct, Room
 from cachestream.transports._failures import FramingError, cause_of, translate_content
 from cachestream.transports._session import Watched
 
@@ -49,6 +49,7 @@ class HttpResponse(UpstreamResponse):
         request_time: float,
         response_time: float,
         forget: Callable[[HttpResponse], None],
+        room: Room,
     ) -> None:
         self.status = response.status
         self.fields = _fields(response.raw_headers)
@@ -59,6 +60,7 @@ class HttpResponse(UpstreamResponse):
         self._forget = forget
         self._closed = False
         self._taken = 0
+        self._room = room
         self._broken: Exception | None = None
         codings = (self.fields.joined("Transfer-Encoding") or "").lower()
         self._until_close = "chunked" not in codings and "Content-Length" not in self.fields
@@ -142,7 +144,7 @@ class HttpResponse(UpstreamResponse):
         while piece := await self._read():
             if not sink.write(piece) and not await sink.drain():
                 return False
-            direct = None if self._closed else Direct.of(self._response, self._taken)
+            direct = None if self._closed else Direct.of(self._response, self._taken, self._room)
             if direct is not None and not await self._pour_direct(direct, sink):
                 return False
         return True
