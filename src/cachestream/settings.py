@@ -144,7 +144,7 @@ class StreamSettings:
     max_connections: int = _setting(8, "upstream connections for one source", check=_at_least(1))
     max_buffer_size: int = _setting(
         25 * MIB,
-        "how far writing may lag behind a download, and what a ring holds",
+        "how far writing may lag behind all downloads, and what rings of one stream hold",
         "bytes",
         check=_at_least(MIB),
     )

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 import threading
 
 import pytest
@@ -73,6 +74,36 @@ async def test_a_backlog_past_the_mark_asks_for_a_drain(shelf, slow):
     assert writer.backlog <= 100_000
     await writer.commit()
     assert writer.backlog == 0
+
+
+@pytest.mark.asyncio
+async def test_the_mark_is_for_all_writers_of_a_store(shelf, slow):
+    """Many slow writers hold no more memory than one; who has nothing waiting need not wait."""
+    store = shelf.store(high_water=100_000)
+    writers = [(await shelf.create(store, None)).writer(0) for _ in range(3)]
+    assert writers[0].write(b"x" * 60_000)
+    assert not writers[1].write(b"x" * 60_000)
+    assert not writers[0].write(b"x")
+    await writers[2].drain()
+    slow.gate.set()
+    await writers[0].drain()
+    await writers[1].commit()
+    await writers[0].commit()
+    assert writers[2].write(b"x" * 90_000)
+    await writers[2].commit()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("count", "kept"), [(950_000, True), (100_000, False)])
+async def test_a_waiting_piece_keeps_no_large_buffer_for_few_bytes(shelf, slow, count, kept):
+    """What counts as backlog is about the memory it takes."""
+    entry = await shelf.create(shelf.store(), None)
+    buffer = bytearray(1_000_000)
+    writer = entry.writer(0)
+    writer.write(memoryview(buffer)[:count])
+    assert (sys.getrefcount(buffer) > 2) is kept
+    slow.gate.set()
+    await writer.commit()
 
 
 @pytest.mark.asyncio

@@ -56,7 +56,7 @@ class DiskStore(Store):
         min_free: Room left to others on the disk, in bytes.
         durability: What committed bytes survive: ``process`` (its death) or ``power`` (a
             power cut too; data is synced before the index speaks of it).
-        high_water: How many written bytes a slow disk may lag behind, in bytes a writer.
+        high_water: How many written bytes a slow disk may lag behind, over all writers, in bytes.
         clock: Returns seconds since the epoch.
     """
 

@@ -66,7 +66,7 @@ class DiskEntry(Entry):
     def writer(self, position: int) -> SpanWriter:
         """Return a writer whose first byte goes to ``position``."""
         self._check_writable()
-        writer = DiskWriter(self.shared, position, self._host.options.high_water)
+        writer = DiskWriter(self.shared, position)
         self._writers.append(writer)
         return writer
 

@@ -65,6 +65,7 @@ class Host:
         open_entries: All entries that are open, deleted ones included.
         going: Entries that were evicted, but are in the index still.
         handles: Handles that are open.
+        backlog: How many bytes all writers together have taken that are in no file yet.
         stopped: Whether the end has begun; nothing is asked of the threads any more.
     """
 
@@ -75,6 +76,7 @@ class Host:
         self.open_entries: set[Shared] = set()
         self.going: set[str] = set()
         self.handles: set[DiskEntry] = set()
+        self.backlog = 0
         self.stopped = False
         self.committer = Committer(self, _DELAY_S[options.durability])
         self.room = Room(self, options.max_size, options.min_free)

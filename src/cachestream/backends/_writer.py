@@ -30,11 +30,10 @@ _LARGE: Final = 4 * 1024 * 1024
 class DiskWriter(SpanWriter):
     """Writes consecutive bytes; several may write one entry, on disjoint holes."""
 
-    def __init__(self, shared: Shared, position: int, high_water: int) -> None:
+    def __init__(self, shared: Shared, position: int) -> None:
         self.position = position
         self.backlog = 0
         self._shared = shared
-        self._high_water = high_water
         self._pieces: deque[tuple[int, memoryview]] = deque()
         self._slow = False
         self._flushing = False
@@ -55,15 +54,20 @@ class DiskWriter(SpanWriter):
         for gap in list(self._shared.spans.gaps(span)):
             self._put(gap, view[gap.start - span.start : gap.stop - span.start])
         self.position = span.stop
-        return self.backlog <= self._high_water
+        return not self._lags
 
     async def drain(self) -> None:
-        """Return when at most the high-water mark of written bytes is unflushed."""
-        await self._wait_backlog(self._high_water)
+        """Return when at most the high-water mark of written bytes is unflushed.
+
+        The mark is for all writers of the store together; one with no backlog never waits.
+        """
+        while self._lags and self._error is None:
+            await self._wait_flush()
+        self._raise_error()
 
     async def commit(self) -> None:
         """Return when everything written so far survives a crash of the process."""
-        await self._wait_backlog(0)
+        await self._wait_empty()
         if self._shared.dirty:
             await self._shared.host.committer.flush()
 
@@ -76,7 +80,7 @@ class DiskWriter(SpanWriter):
         if self._settled or self._shared.host.stopped:
             return
         try:
-            await self._wait_backlog(0)
+            await self._wait_empty()
             if self._shared.dirty:
                 await self._shared.host.committer.flush()
             self._settled = True
@@ -118,8 +122,7 @@ class DiskWriter(SpanWriter):
     def _check(self) -> None:
         if self._closed or self._shared.host.stopped:
             raise ClosedError("this writer is closed", url=self._shared.source)
-        if self._error is not None:
-            raise self._error
+        self._raise_error()
 
     def _put(self, span: Span, view: memoryview) -> None:
         shared = self._shared
@@ -158,15 +161,15 @@ class DiskWriter(SpanWriter):
     async def settle(self) -> None:
         """Return when nothing is in the backlog, whether it could be written or not."""
         with contextlib.suppress(StoreError):
-            await self._wait_backlog(0)
+            await self._wait_empty()
 
     # -- the backlog -----------------------------------------------------
 
     def _enqueue(self, span: Span, view: memoryview) -> None:
         shared = self._shared
         shared.expect(shared.blocks_for(span))
-        self._pieces.append((span.start, view))
-        self.backlog += len(view)
+        self._pieces.append((span.start, _apart(view)))
+        self._backlog_grows(len(view))
         for known in (shared.spans, shared.verified, shared.unflushed):
             known.add(span)
         self._flush()
@@ -191,7 +194,7 @@ class DiskWriter(SpanWriter):
             for _ in range(count):
                 start, view = self._pieces.popleft()
                 span = Span(start, start + len(view))
-                self.backlog -= len(view)
+                self._backlog_grows(-len(view))
                 self._shared.unflushed.discard(span)
                 self._landed(span, view)
             if not self._pieces:
@@ -211,23 +214,49 @@ class DiskWriter(SpanWriter):
             for known in (shared.spans, shared.verified, shared.unflushed):
                 known.discard(Span(start, start + len(view)))
         self._pieces.clear()
-        self.backlog = 0
+        self._backlog_grows(-self.backlog)
         shared.measure()
         self._error = store_error(
             error if isinstance(error, OSError) else OSError(str(error)), shared.source
         )
 
-    async def _wait_backlog(self, most: int) -> None:
-        while self.backlog > most and self._error is None:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
+    @property
+    def _lags(self) -> bool:
+        host = self._shared.host
+        return self.backlog > 0 and host.backlog > host.options.high_water
+
+    def _backlog_grows(self, count: int) -> None:
+        self.backlog += count
+        self._shared.host.backlog += count
+
+    async def _wait_empty(self) -> None:
+        """Return when nothing is in the backlog.
+
+        Raises:
+            StoreError: If it could not be written.
+        """
+        while self.backlog and self._error is None:
+            await self._wait_flush()
+        self._raise_error()
+
+    async def _wait_flush(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
 
     def _leave(self) -> None:
         self.cut_tail()
         self._shared.writers.discard(self)
+
+
+def _apart(view: memoryview) -> memoryview:
+    """Return these bytes alone, where to keep them would keep many more that lie beside them."""
+    whole = memoryview(view.obj).nbytes
+    return view if 8 * len(view) >= 7 * whole else memoryview(bytes(view))
 
 
 def _write_all(descriptor: int, pieces: list[tuple[int, memoryview]]) -> tuple[int, float]:
