@@ -28,12 +28,13 @@ CONTENT = random.Random(1).randbytes(100_000)
 
 @attrs.frozen
 class Line:
-    """One answer of a script: status, fields, content, and an error that ends it."""
+    """One answer of a script; it ends so many turns after its content, if need be with an error."""
 
     status: int = 200
     fields: tuple[tuple[str, str], ...] = ()
     content: bytes = b""
     error: Exception | None = None
+    linger: int = 0
 
 
 class ScriptResponse(UpstreamResponse):
@@ -52,6 +53,8 @@ class ScriptResponse(UpstreamResponse):
     async def __aiter__(self) -> AsyncIterator[Buffer]:
         for start in range(0, len(self._line.content), 1000):
             yield self._line.content[start : start + 1000]
+            await asyncio.sleep(0)
+        for _ in range(self._line.linger):
             await asyncio.sleep(0)
         if self._line.error is not None:
             raise self._line.error

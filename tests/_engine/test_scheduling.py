@@ -11,6 +11,7 @@ from cachestream.abc import END
 from cachestream.core.ranges import RangeSpec
 from cachestream.core.spans import Span
 from cachestream.errors import NotStoredError, UpstreamStatusError
+from cachestream.events import DownloadFinished, DownloadStarted, ResourceCompleted
 
 
 def stored(bench, resource) -> int:
@@ -271,3 +272,23 @@ def test_readers_that_move_in_one_turn_are_planned_for_once(on_bench, monkeypatc
         counts.append(len(plans))
         plans.clear()
     assert counts[1] <= 2 * counts[0]
+
+
+def test_a_download_that_has_all_its_bytes_is_left_to_tell_of_its_end(on_bench, line, monkeypatch):
+    """The plan for a reader that moved in its last turn does not take its end for a stop."""
+
+    async def scenario(bench):
+        resource = bench.resource()
+        monkeypatch.setattr(
+            resource,
+            "stored",
+            lambda span, stored=resource.stored: (stored(span), resource.scheduler.replan_soon()),
+        )
+        assert await bench.read(None, resource) == bytes(2000)
+        await settle(bench, resource)
+        bench.pool.release_resource(resource)
+        assert len(bench.seen(DownloadFinished)) == len(bench.seen(DownloadStarted)) == 1
+        assert len(bench.seen(ResourceCompleted)) == 1
+
+    fields = (("Content-Range", "bytes 0-1999/2000"), ("ETag", '"v1"'))
+    on_bench(scenario, script=[line(206, fields, bytes(2000), linger=9)])

@@ -44,6 +44,7 @@ def small_constants(monkeypatch):
     monkeypatch.setattr(download_module, "LARGEST_REQUEST", 192 * 1024)
     monkeypatch.setattr(sharing, "LEAST_WINDOW", 40 * 1024)
     monkeypatch.setattr(sharing, "AHEAD_EACH", 16 * 1024)
+    monkeypatch.setattr(sharing, "LEAST_LEAD", 1)
     monkeypatch.setattr(scheduling, "KEEP", 8 * 1024)
     monkeypatch.setattr(scheduling, "LEAST_WANT", 4 * 1024)
 

@@ -37,6 +37,7 @@ from cachestream.errors import (
 from cachestream.events import DownloadFailed
 from cachestream.settings import MIB
 
+from .ahead import Ahead
 from .exchange import exchange, fields_for
 from .holding import HeldEntry
 from .retrying import QUICK_TRIES, RetryPolicy, status_error
@@ -93,8 +94,10 @@ class Download:
         self._old_writers: list[SpanWriter] = []
         self._wire = 0
         self._content_stop = UNBOUNDED
+        self._sated = False
         self._size = FIRST_REQUEST
         self._retries = RetryPolicy(resource)
+        self._ahead: Ahead | None = None
         self._cancelled = False
         self._started = False
 
@@ -110,6 +113,7 @@ class Download:
                 try:
                     await self._attempt()
                 except TransportError as error:
+                    await self._drop_ahead()
                     await self._after_failure(error)
             if not self._cancelled:
                 self.resource.download_ended(self)
@@ -122,11 +126,17 @@ class Download:
             )
         finally:
             host.open -= 1
+            await self._drop_ahead()
             await self._finish()
 
     @property
     def _done(self) -> bool:
         return self._cancelled or (self._held is not None and self.position >= self.stop)
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether all it was to fetch has come: it is about to end by itself."""
+        return self._sated and self.position >= self.stop
 
     def cancel(self) -> None:
         """Stop at once; the caller has taken the lease away, so nothing more is written."""
@@ -158,21 +168,9 @@ class Download:
     # -- one exchange -----------------------------------------------------
 
     async def _attempt(self) -> None:
-        resource, context = self.resource, self.resource.context
-        asked, self._url = self._ask(), resource.url
-        self.flowing = False
-        self.asked = asked.stop if asked.ranged and asked.stop is not None else 0
-        began = asyncio.get_running_loop().time()
-        response = await exchange(
-            context,
-            resource.source,
-            self._url,
-            asked.fields,
-            attempt=self._retries.failures,
-            secure_only=not resource.settings.allow_insecure_redirects,
-            held=self._witness(),
-        )
-        resource.scheduler.sharing.host.answered(asyncio.get_running_loop().time() - began)
+        resource = self.resource
+        self.flowing = self._sated = False
+        asked, response = await self._answer()
         async with response:
             if self._cancelled:
                 return
@@ -192,6 +190,93 @@ class Download:
             )
             await self._act(asked, verdict, response)
 
+    async def _answer(self) -> tuple[Asked, UpstreamResponse]:
+        """Return what was asked, and the answer: one that is on its way already, or a new one."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            response = await self._take(ahead)
+            if response is not None:
+                self._url, self.asked = ahead.url, _end_of(ahead.asked)
+                return ahead.asked, response
+        asked, self._url = self._ask(self.position, self._size), self.resource.url
+        self.asked = _end_of(asked)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        response = await self._exchange(asked, self._url)
+        self.resource.scheduler.sharing.host.answered(clock() - began)
+        return asked, response
+
+    async def _exchange(self, asked: Asked, url: str) -> UpstreamResponse:
+        resource = self.resource
+        return await exchange(
+            resource.context,
+            resource.source,
+            url,
+            asked.fields,
+            attempt=self._retries.failures,
+            secure_only=not resource.settings.allow_insecure_redirects,
+            held=self._witness(),
+        )
+
+    # -- the next exchange ------------------------------------------------
+
+    def _ask_ahead(self) -> None:
+        """Send the next request, if what is left of this answer will be here before its answer."""
+        left = self._content_stop - self._wire
+        sharing = self.resource.scheduler.sharing
+        if self._ahead is not None or self.stop <= self._content_stop or left <= 0:
+            return
+        if left > sharing.lead or self._whole or not self._joins_more or not sharing.has_room:
+            return
+        asked = self._ask(self._content_stop, min(self._size * 2, LARGEST_REQUEST))
+        url = self.resource.url
+        self._ahead = Ahead(asked, url, self._exchange(asked, url), sharing.host)
+        self.asked = _end_of(asked)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether its next request is on its way, over a connection of its own."""
+        return self._ahead is not None
+
+    @property
+    def _joins_more(self) -> bool:
+        """Whether what is held can be joined to parts of other answers."""
+        if self._held is None or self.resource.is_ephemeral or self.resource.linear:
+            return False
+        return self._held.entry.representation.strong_validator is not None
+
+    async def _take(self, ahead: Ahead) -> UpstreamResponse | None:
+        """Return the answer to a request sent ahead; None if it is of no use.
+
+        It costs nothing but itself: an origin that refuses it allows one connection less, and
+        is asked again the ordinary way.
+        """
+        if not self._fits(ahead):
+            await ahead.aclose()
+            return None
+        try:
+            response = await ahead.take()
+        except TransportError:
+            return None
+        if response.status in TOO_MANY or response.status == FORBIDDEN:
+            await response.aclose()
+            host = self.resource.scheduler.sharing.host
+            host.refused(asyncio.get_running_loop().time(), host.open)
+            return None
+        return response
+
+    def _fits(self, ahead: Ahead) -> bool:
+        """Tell whether an answer would go on right where the download is, in the same version."""
+        if self._held is None or self._whole or ahead.url != self.resource.url:
+            return False
+        known = self._held.entry.representation.strong_validator
+        return ahead.asked.start == self.position and ahead.asked.fields.get("if-range") == known
+
+    async def _drop_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            await ahead.aclose()
+
     def _witness(self) -> Witness | None:
         """Return what is held, if the answer may be joined to it rather than begin anew."""
         if self._held is None:
@@ -200,8 +285,8 @@ class Download:
         joins = known.strong_validator is not None or self.resource.settings.trust_weak_validators
         return Witness(self.resource.context, self._held.entry) if joins else None
 
-    def _ask(self) -> Asked:
-        """Decide what to ask for: a bounded range, a suffix, or all of it."""
+    def _ask(self, start: int, most: int) -> Asked:
+        """Decide what to ask for: at most ``most`` bytes from a start, a suffix, or all of it."""
         resource = self.resource
         fields = fields_for(
             resource.context, resource.source, resource.settings, resource.forwarded
@@ -215,15 +300,13 @@ class Download:
             )
         # While several share what is wanted, short requests can be shared without being cut.
         shared = known is not None and resource.scheduler.sharing.target > 1
-        size = min(self._size, SHARED_REQUEST) if shared else self._size
-        stop = min(self.stop, self.position + size)
-        fields = fields.replace(("Range", range_field(self.position, stop)))
+        size = min(most, SHARED_REQUEST) if shared else most
+        stop = min(self.stop, start + size)
+        fields = fields.replace(("Range", range_field(start, stop)))
         validator = None if known is None else known.strong_validator
         if validator is not None:
             fields = fields.replace(("If-Range", validator))
-        return Asked(
-            start=self.position, stop=stop, conditional=validator is not None, fields=fields
-        )
+        return Asked(start=start, stop=stop, conditional=validator is not None, fields=fields)
 
     async def _act(self, asked: Asked, verdict: Verdict, response: UpstreamResponse) -> None:
         source = self.resource.source
@@ -334,7 +417,9 @@ class Download:
         self.resource.scheduler.received(len(piece))
         if self._cancelled:
             return False
+        self._ask_ahead()
         at_end = self._wire >= self._content_stop  # read on to the end: it keeps the connection
+        self._sated = at_end or self._wire >= self.stop
         return flowing and (at_end or self._wire < self.stop)
 
     def _store(self, piece: memoryview, start: int) -> bool:
@@ -459,6 +544,11 @@ class Download:
         logger.info("%s allows no more connections", self.resource.shown)
         self._cancelled = True
         return True
+
+
+def _end_of(asked: Asked) -> int:
+    """Return up to where a request asks; 0 where it does not say."""
+    return asked.stop if asked.ranged and asked.stop is not None else 0
 
 
 def _means_too_many(error: TransportError) -> bool:

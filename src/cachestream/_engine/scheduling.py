@@ -156,7 +156,12 @@ class Scheduler:
                 case Extend(ident, stop) | Shorten(ident, stop):
                     self.downloads[ident].stop = stop
                 case Stop(ident):
-                    self.downloads.pop(ident).cancel()
+                    self._stop(ident)
+
+    def _stop(self, ident: int) -> None:
+        """Stop a download, unless it is about to end by itself and to tell of it."""
+        if not self.downloads[ident].is_filled:
+            self.downloads.pop(ident).cancel()
 
     def _is_leased(self, position: int) -> bool:
         """Tell whether a running download is going to store the byte at ``position``."""

@@ -33,6 +33,9 @@ HUNGER_S: Final = 0.5
 LEAST_WINDOW: Final = MIB
 """Least distance over which a reader waits for a download that runs, in bytes."""
 
+LEAST_LEAD: Final = 64 * KIB
+"""With less on its way while an origin answers, the next request may wait for its turn."""
+
 SMALLEST_PART: Final = 128 * KIB
 """Least that one connection ever takes over of another one's part, in bytes."""
 
@@ -75,12 +78,24 @@ class Sharing:
 
     @property
     def limit(self) -> int:
-        """How many downloads may run."""
+        """How many downloads may run; requests sent ahead take up connections, too."""
         resource = self._resource
         now = asyncio.get_running_loop().time()
         most = resource.context.settings.max_host_connections
         room = self.host.room(now, most, len(resource.downloads))
-        return min(resource.settings.max_connections, room)
+        ahead = sum(download.is_ahead for download in resource.downloads.values())
+        return max(1, min(resource.settings.max_connections - ahead, room))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there may be one connection more."""
+        return self.limit > len(self._resource.downloads)
+
+    @property
+    def lead(self) -> int:
+        """How many bytes a connection brings until an origin answers; 0 if it hardly shows."""
+        lead = int((self.host.latency or 0.0) * self.rate)
+        return lead if lead >= LEAST_LEAD else 0
 
     @property
     def window(self) -> int:
