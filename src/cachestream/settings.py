@@ -213,6 +213,12 @@ class Settings(StreamSettings):
     max_host_connections: int = _setting(
         16, "upstream connections to one host, for all streams", check=_at_least(1)
     )
+    read_ahead_budget: int = _setting(
+        512 * MIB,
+        "how far before all readers together is fetched; each gets a share, if a small one",
+        "bytes",
+        check=_at_least(0),
+    )
     cache_dir: Path = _setting(attrs.Factory(default_cache_dir), "directory of the disk store")
     max_size: int | None = _setting(
         None, "room all entries may take", "bytes", check=_at_least(0, optional=True)

@@ -163,6 +163,7 @@ class Bench:
         while self.tasks:
             await asyncio.wait(self.tasks)
         assert self.transport.open_responses == 0
+        assert self.context.ahead.granted == 0
         assert not getattr(self.store, "_handles", ())
         await self.store.aclose()
 

@@ -14,6 +14,12 @@ from cachestream.errors import NotStoredError, UpstreamStatusError
 from cachestream.events import DownloadFinished, DownloadStarted, ResourceCompleted
 
 
+class Standing(SimpleNamespace):
+    """What looks like a reader, and does not move."""
+
+    __hash__ = object.__hash__
+
+
 def stored(bench, resource) -> int:
     """Return how many bytes are held."""
     return resource.spans.total
@@ -227,6 +233,38 @@ def test_reading_ahead_grows_with_the_sequence(on_bench):
     on_bench(scenario, read_ahead=10_000, max_read_ahead=50_000)
 
 
+def test_readers_of_all_resources_share_what_is_fetched_in_advance(on_bench):
+    """Two get a half each, what one leaves the other gets, and at the end nobody has any."""
+
+    async def scenario(bench):
+        first, second = bench.resource(), bench.pool.retain(bench.resource().source + "?b")
+        budget = bench.context.ahead
+        one = await bench.pool.obtain(first, RangeSpec(0, None))
+        other = await bench.pool.obtain(second, RangeSpec(0, None))
+        for reader in (one, other):
+            await reader.next(100)
+            await settle(bench, reader.resource)
+        assert [stored(bench, each) for each in (first, second)] == [20_100, 20_100]
+        assert budget.granted == 40_000
+        other.close()
+        assert len(await one.next(20_000)) == 20_000
+        await settle(bench, first)
+        assert stored(bench, first) == 52_100
+        assert budget.granted == 32_000
+        while await one.next(10_000) is not END:
+            pass
+        await settle(bench, first)
+        assert first.is_complete
+        assert budget.granted == 0
+        one.close()
+        for resource in (first, first, second):
+            bench.pool.release_resource(resource)
+
+    on_bench(
+        scenario, completion="ahead", max_read_ahead=32_000, read_ahead=0, read_ahead_budget=40_000
+    )
+
+
 @pytest.mark.parametrize(
     ("position", "asked", "stop", "wanted"),
     [
@@ -243,12 +281,13 @@ def test_what_is_being_sent_before_a_reader_is_not_cut(on_bench, position, asked
         resource = bench.resource()
         sent = SimpleNamespace(position=position, asked=asked, stop=stop, flowing=True)
         resource.scheduler.downloads[1] = resource.scheduler.downloads[2] = sent
-        reader = SimpleNamespace(
+        reader = Standing(
             position=1_000_000, sequential=0, joined=True, remaining=Span(1_000_000, 1 << 30)
         )
         usual = 1_000_000 + resource.scheduler.read_ahead(reader)
         assert resource.scheduler._want(reader).span == Span(1_000_000, wanted or usual)
         resource.scheduler.downloads.clear()
+        bench.context.ahead.release(reader)
         bench.pool.release_resource(resource)
 
     on_bench(scenario, read_ahead=0)

@@ -119,6 +119,7 @@ class World:
             completion=chance.choice(("auto", "complete", "ahead", "demand")),
             read_ahead=chance.choice((0, 10_000, 64_000)),
             max_read_ahead=128_000,
+            read_ahead_budget=chance.choice((0, 100_000, 1_000_000)),
             complete_after=100_000,
             range_request_split_threshold=chance.choice(("adaptive", None, 0, 20_000)),
             max_connections=chance.choice((1, 2, 8)),
@@ -152,6 +153,7 @@ class World:
         manager, self.manager = self.manager, None
         await store.aclose()
         assert self.transport.open_responses == 0, "an exchange was left open"
+        assert manager._context.ahead.granted == 0, "a reader kept its share"
         assert not manager._supervisor.tasks
         self.check_medium()
 

@@ -21,6 +21,7 @@ from cachestream.errors import ClosedError
 from cachestream.events import Event, Listener
 from cachestream.settings import Settings
 
+from .budget import AheadBudget
 from .hosts import Hosts
 from .naming import Names
 
@@ -91,6 +92,7 @@ class EngineContext:
         names: Keys and ways to renew URLs that the program gave single sources.
         named_origins: Origins the program named; they may be asked, and get credentials.
         hosts: What was learnt of each origin.
+        ahead: What all readers together may be fetched for in advance.
         spread_rules: When one resource gets several connections.
         background: Runs a coroutine as a task that somebody owns.
         upstream_policy: Which hosts any client may name, as the settings say.
@@ -111,7 +113,12 @@ class EngineContext:
     spread_rules: SpreadRules = attrs.field(factory=SpreadRules)
     named_origins: set[str] = attrs.field(factory=set)
     closing: bool = False
+    ahead: AheadBudget = attrs.field(init=False)
     upstream_policy: UpstreamPolicy = attrs.field(init=False)
+
+    @ahead.default
+    def _make_budget(self) -> AheadBudget:
+        return AheadBudget(self.settings.read_ahead_budget)
 
     @upstream_policy.default
     def _parse_policy(self) -> UpstreamPolicy:

@@ -157,8 +157,7 @@ class Reader(Body):
         self.sequential += length
         self.resource.context.counters.bytes_from_store += length
         if self.position >= self._replan_at:
-            self._replan_at = self.position + max(1, self.resource.scheduler.read_ahead(self) // 2)
-            self.resource.scheduler.reader_moved(self)
+            self._replan_at = self.position + self.resource.scheduler.reader_moved(self)
 
     def _release(self) -> None:
         if self._lease is not None:

@@ -466,6 +466,8 @@ class Resource:
         if self._completed or not self.is_complete or self.is_ephemeral:
             return
         self._completed = True
+        for reader in self.readers:
+            self.context.ahead.release(reader)  # nothing is left to fetch for it
         self.context.emit(ResourceCompleted(self.source, self.complete_length or 0))
         self.changed.fire()
 

@@ -64,12 +64,16 @@ class Scheduler:
     # -- what is wanted ---------------------------------------------------
 
     def read_ahead(self, reader: Reader) -> int:
-        """Return how far before a reader's position is fetched, in bytes."""
+        """Return how far before a reader's position is fetched, in bytes.
+
+        All readers share a budget; what one waits for is never refused.
+        """
         settings = self._resource.settings
-        if settings.completion == "ahead":
-            return settings.max_read_ahead
         grown = max(settings.read_ahead, reader.sequential, self.sharing.ahead)
-        return max(min(grown, settings.max_read_ahead), LEAST_WANT)
+        if settings.completion == "ahead":
+            grown = settings.max_read_ahead
+        wanted = max(min(grown, settings.max_read_ahead), LEAST_WANT)
+        return self._resource.context.ahead.grant(reader, wanted, least=LEAST_WANT)
 
     def _want(self, reader: Reader) -> Want:
         """Return what a reader wants now: bounded, whatever the client asked for."""
@@ -117,6 +121,7 @@ class Scheduler:
 
     def reader_leaves(self, reader: Reader) -> None:
         """Remember where a reader ended, so that the next can go on from there."""
+        self._resource.context.ahead.release(reader)
         if reader.entry is self._resource.entry and not self._resource.is_ephemeral:
             self._note_fill([reader])  # it may have moved since the last plan
         if reader.begun and reader.sequential:
@@ -357,13 +362,19 @@ class Scheduler:
 
     # -- readers ----------------------------------------------------------
 
-    def reader_moved(self, reader: Reader) -> None:
-        """Let downloads keep ahead of ``reader``, and the ring forget what is behind it."""
+    def reader_moved(self, reader: Reader) -> int:
+        """Let downloads keep ahead of ``reader``, and the ring forget what is behind it.
+
+        Returns:
+            After how many bytes it shall be called again; at least one.
+        """
         entry = reader.entry
         if isinstance(entry, EphemeralEntry):
             entry.trim()
-        if entry is self._resource.entry and not self._resource.is_complete:
-            self.replan_soon()
+        if entry is not self._resource.entry or self._resource.is_complete:
+            return LEAST_WANT
+        self.replan_soon()
+        return max(1, self.read_ahead(reader) // 2)
 
     def reader_waits(self, reader: Reader) -> None:
         """Let somebody fetch what ``reader`` waits for, if nobody does."""
