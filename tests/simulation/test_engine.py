@@ -11,7 +11,7 @@ import pytest
 
 from cachestream import Settings
 from cachestream._engine import download as download_module
-from cachestream._engine import scheduling, sharing
+from cachestream._engine import hosts, scheduling, sharing
 from cachestream.abc import END, UpstreamRequest
 from cachestream.backends import MemoryMedium, MemoryStore
 from cachestream.core.fields import Fields
@@ -45,6 +45,8 @@ def small_constants(monkeypatch):
     monkeypatch.setattr(sharing, "LEAST_WINDOW", 40 * 1024)
     monkeypatch.setattr(sharing, "AHEAD_EACH", 16 * 1024)
     monkeypatch.setattr(sharing, "LEAST_LEAD", 1)
+    monkeypatch.setattr(hosts, "LEAST_SAMPLES", 1)
+    monkeypatch.setattr(hosts, "HEDGED", 0.5)
     monkeypatch.setattr(scheduling, "KEEP", 8 * 1024)
     monkeypatch.setattr(scheduling, "LEAST_WANT", 4 * 1024)
 

@@ -1,22 +1,29 @@
-"""The next request of a download, sent before the answer to the last one has ended.
+"""A request of a download that is sent before its answer is needed.
 
-Between the last byte of an answer and the first of the next a line would be silent for as
-long as the origin takes to answer (engine rule 5). So the next request leaves while about as
-much is still to come as the line brings in that time, over another connection.
+It is the next one, sent before the answer to the last has ended: between the last byte of an
+answer and the first of the next a line would be silent for as long as the origin takes to
+answer (engine rule 5). Or it is the same once more, because the origin keeps somebody waiting
+for longer than it usually does (rule 6).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from cachestream.abc import UpstreamResponse
 from cachestream.core.decisions import Asked
+from cachestream.errors import TransportError
 
-from .hosts import Host
+from .hosts import FORBIDDEN, TOO_MANY, Host
 
-__all__ = ["Ahead"]
+if TYPE_CHECKING:
+    from .resource import Resource
+
+__all__ = ["Ahead", "Successor"]
+
+SERVED: Final = frozenset({200, 206})
 
 
 class Ahead:
@@ -39,6 +46,18 @@ class Ahead:
         host.open += 1
         self._task.add_done_callback(_retrieve)
 
+    @property
+    def is_served(self) -> bool:
+        """Whether the origin has answered with content."""
+        task = self._task
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            return False
+        return task.result().status in SERVED
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call back when the answer has come, or will not come."""
+        self._task.add_done_callback(lambda done: callback())
+
     async def take(self) -> UpstreamResponse:
         """Return the answer, which is the caller's now.
 
@@ -56,16 +75,79 @@ class Ahead:
 
     async def aclose(self) -> None:
         """Give the request up, and the answer if it has come."""
-        self._leave()
-        self._task.cancel()
-        await asyncio.wait((self._task,))
+        self.cancel()
+        if not self._task.done():  # without need there is no wait here: it could be cancelled
+            await asyncio.wait((self._task,))
         if not self._task.cancelled() and self._task.exception() is None:
             await self._task.result().aclose()
+
+    def cancel(self) -> None:
+        """Give the request up; an answer that has come is still to be closed."""
+        self._leave()
+        self._task.cancel()
 
     def _leave(self) -> None:
         if self._host is not None:
             self._host.open -= 1
             self._host = None
+
+
+class Successor:
+    """What a download has sent ahead: one request at most."""
+
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
+        self._ahead: Ahead | None = None
+        self._left: list[Ahead] = []
+
+    @property
+    def is_out(self) -> bool:
+        """Whether there is one, over a connection of its own."""
+        return self._ahead is not None
+
+    def send(self, asked: Asked, url: str, answer: Coroutine[Any, Any, UpstreamResponse]) -> Ahead:
+        """Let a request be the one that is sent ahead, instead of what was before."""
+        self.leave()
+        self._ahead = Ahead(asked, url, answer, self._resource.scheduler.sharing.host)
+        return self._ahead
+
+    def leave(self) -> None:
+        """Do without what was sent."""
+        if self._ahead is not None:
+            self._ahead.cancel()
+            self._left.append(self._ahead)
+            self._ahead = None
+
+    async def aclose(self) -> None:
+        """Close what is left."""
+        self.leave()
+        while self._left:
+            await self._left[-1].aclose()
+            self._left.pop()
+
+    async def take(
+        self, fits: Callable[[Asked, str], bool]
+    ) -> tuple[Asked, str, UpstreamResponse] | None:
+        """Return what was asked, where, and the answer; None if there is none of use.
+
+        A failure costs nothing but itself: an origin that refuses the request allows one
+        connection less, and is asked again the ordinary way.
+        """
+        ahead = self._ahead
+        if ahead is None or not fits(ahead.asked, ahead.url):
+            await self.aclose()
+            return None
+        self._ahead = None
+        try:
+            response = await ahead.take()
+        except TransportError:
+            return None
+        if response.status in TOO_MANY or response.status == FORBIDDEN:
+            await response.aclose()
+            host = self._resource.scheduler.sharing.host
+            host.refused(asyncio.get_running_loop().time(), host.open)
+            return None
+        return ahead.asked, ahead.url, response
 
 
 def _retrieve(task: asyncio.Task[UpstreamResponse]) -> None:

@@ -37,9 +37,11 @@ from cachestream.errors import (
 from cachestream.events import DownloadFailed
 from cachestream.settings import MIB
 
-from .ahead import Ahead
+from .ahead import Ahead, Successor
 from .exchange import exchange, fields_for
+from .hedging import Hedging
 from .holding import HeldEntry
+from .hosts import FORBIDDEN, TOO_MANY, Host
 from .retrying import QUICK_TRIES, RetryPolicy, status_error
 from .witness import Witness
 
@@ -54,11 +56,6 @@ FIRST_REQUEST: Final = 8 * MIB
 LARGEST_REQUEST: Final = 64 * MIB
 SHARED_REQUEST: Final = 4 * MIB
 """Requests grow between these: few enough for speed, bounded so that a seek wastes little."""
-
-
-TOO_MANY: Final = frozenset({429, 503})
-FORBIDDEN: Final = 403
-"""Statuses by which origins refuse a client's second, fourth or eighth connection."""
 
 
 class Download:
@@ -97,7 +94,9 @@ class Download:
         self._sated = False
         self._size = FIRST_REQUEST
         self._retries = RetryPolicy(resource)
-        self._ahead: Ahead | None = None
+        self.successor = Successor(resource)
+        self.is_draining = False
+        self._hedging = Hedging(self)
         self._cancelled = False
         self._started = False
 
@@ -106,14 +105,14 @@ class Download:
     async def run(self) -> None:
         """Fetch until the hole is filled, nobody wants more, or it is of no use."""
         self._started = True
-        host = self.resource.scheduler.sharing.host
+        host = self.host
         host.open += 1
         try:
             while not self._done:
                 try:
                     await self._attempt()
                 except TransportError as error:
-                    await self._drop_ahead()
+                    await self.successor.aclose()
                     await self._after_failure(error)
             if not self._cancelled:
                 self.resource.download_ended(self)
@@ -126,8 +125,10 @@ class Download:
             )
         finally:
             host.open -= 1
-            await self._drop_ahead()
-            await self._finish()
+            try:
+                await self.successor.aclose()
+            finally:
+                await self._finish()
 
     @property
     def _done(self) -> bool:
@@ -192,19 +193,19 @@ class Download:
 
     async def _answer(self) -> tuple[Asked, UpstreamResponse]:
         """Return what was asked, and the answer: one that is on its way already, or a new one."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            response = await self._take(ahead)
-            if response is not None:
-                self._url, self.asked = ahead.url, _end_of(ahead.asked)
-                return ahead.asked, response
+        taken = await self.successor.take(self._fits)
+        if taken is not None:
+            asked, self._url, response = taken
+            self.asked = _end_of(asked)
+            return asked, response
         asked, self._url = self._ask(self.position, self._size), self.resource.url
         self.asked = _end_of(asked)
         clock = asyncio.get_running_loop().time
         began = clock()
-        response = await self._exchange(asked, self._url)
-        self.resource.scheduler.sharing.host.answered(clock() - began)
-        return asked, response
+        work = self._exchange(asked, self._url)
+        first = await self._hedging.over(work, lambda: self._ask_again(asked))
+        self.host.answered(clock() - began)
+        return (asked, first) if first is not None else await self._answer()
 
     async def _exchange(self, asked: Asked, url: str) -> UpstreamResponse:
         resource = self.resource
@@ -218,25 +219,35 @@ class Download:
             held=self._witness(),
         )
 
-    # -- the next exchange ------------------------------------------------
+    # -- requests sent ahead ----------------------------------------------
 
     def _ask_ahead(self) -> None:
         """Send the next request, if what is left of this answer will be here before its answer."""
         left = self._content_stop - self._wire
         sharing = self.resource.scheduler.sharing
-        if self._ahead is not None or self.stop <= self._content_stop or left <= 0:
+        if self.successor.is_out or self.stop <= self._content_stop or left <= 0:
             return
         if left > sharing.lead or self._whole or not self._joins_more or not sharing.has_room:
             return
         asked = self._ask(self._content_stop, min(self._size * 2, LARGEST_REQUEST))
-        url = self.resource.url
-        self._ahead = Ahead(asked, url, self._exchange(asked, url), sharing.host)
+        self._send_ahead(asked)
         self.asked = _end_of(asked)
 
-    @property
-    def is_ahead(self) -> bool:
-        """Whether its next request is on its way, over a connection of its own."""
-        return self._ahead is not None
+    def _ask_again(self, asked: Asked) -> Ahead | None:
+        """Send a request once more that stalls; None where that cannot be."""
+        if asked.start is None or self._whole or self.resource.linear:
+            return None
+        return self._send_ahead(asked) if self.resource.scheduler.sharing.has_room else None
+
+    def _ask_for_rest(self) -> Ahead | None:
+        """Ask for the rest of an answer that stalls; None where that cannot be."""
+        if not self._joins_more or self.position >= self.stop:
+            return None
+        return self._ask_again(self._ask(self.position, self._size))
+
+    def _send_ahead(self, asked: Asked) -> Ahead:
+        url = self.resource.url
+        return self.successor.send(asked, url, self._exchange(asked, url))
 
     @property
     def _joins_more(self) -> bool:
@@ -245,37 +256,22 @@ class Download:
             return False
         return self._held.entry.representation.strong_validator is not None
 
-    async def _take(self, ahead: Ahead) -> UpstreamResponse | None:
-        """Return the answer to a request sent ahead; None if it is of no use.
-
-        It costs nothing but itself: an origin that refuses it allows one connection less, and
-        is asked again the ordinary way.
-        """
-        if not self._fits(ahead):
-            await ahead.aclose()
-            return None
-        try:
-            response = await ahead.take()
-        except TransportError:
-            return None
-        if response.status in TOO_MANY or response.status == FORBIDDEN:
-            await response.aclose()
-            host = self.resource.scheduler.sharing.host
-            host.refused(asyncio.get_running_loop().time(), host.open)
-            return None
-        return response
-
-    def _fits(self, ahead: Ahead) -> bool:
+    def _fits(self, asked: Asked, url: str) -> bool:
         """Tell whether an answer would go on right where the download is, in the same version."""
-        if self._held is None or self._whole or ahead.url != self.resource.url:
+        if self._whole or url != self.resource.url or asked.start != self.position:
             return False
-        known = self._held.entry.representation.strong_validator
-        return ahead.asked.start == self.position and ahead.asked.fields.get("if-range") == known
+        known = None if self._held is None else self._held.entry.representation.strong_validator
+        return asked.fields.get("if-range") == known
 
-    async def _drop_ahead(self) -> None:
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            await ahead.aclose()
+    @property
+    def host(self) -> Host:
+        """What is known of the origin that it asks."""
+        return self.resource.scheduler.sharing.host
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits for what comes next."""
+        return self._held is None or bool(self.resource.dependents(self))
 
     def _witness(self) -> Witness | None:
         """Return what is held, if the answer may be joined to it rather than begin anew."""
@@ -385,7 +381,7 @@ class Download:
         self._wire = verdict.start
         stop = verdict.stop if verdict.stop is not None else verdict.representation.complete_length
         self._content_stop = UNBOUNDED if stop is None else stop
-        clean = await response.pour(self)
+        clean = await self._hedging.over(response.pour(self), self._ask_for_rest)
         if not clean or self._cancelled:
             return
         if self._content_stop < UNBOUNDED:
@@ -446,10 +442,13 @@ class Download:
     async def drain(self) -> bool:
         """Wait until the entry has room; False when no more is wanted."""
         if self._writer is not None:
+            self.is_draining = True
             try:
                 await self._writer.drain()
             except StoreError as error:
                 self._hand_over(error)
+            finally:
+                self.is_draining = False
         if self._cancelled:
             return False
         return self._wire >= self._content_stop or self._wire < self.stop

@@ -435,7 +435,7 @@ class Resource:
         """Hand a final failure to all who depend on this download."""
         self.scheduler.ended(download)
         self.last_error = error
-        for reader in self._dependents(download):
+        for reader in self.dependents(download):
             reader.fail(error)
         if self.held is None or not self.downloads:
             self._learned.fail(error)
@@ -448,11 +448,11 @@ class Resource:
         """Note a failure that will be tried again; who has not begun yet need not wait long."""
         self.last_error = error
         if tries >= download.quick_tries:
-            for reader in self._dependents(download):
+            for reader in self.dependents(download):
                 if not reader.begun:
                     reader.fail(error)
 
-    def _dependents(self, download: Download) -> list[Reader]:
+    def dependents(self, download: Download) -> list[Reader]:
         """Return the readers that wait for a byte of this download."""
         lease = Span(download.position, max(download.position, download.stop))
         return [

@@ -83,7 +83,7 @@ class Sharing:
         now = asyncio.get_running_loop().time()
         most = resource.context.settings.max_host_connections
         room = self.host.room(now, most, len(resource.downloads))
-        ahead = sum(download.is_ahead for download in resource.downloads.values())
+        ahead = sum(download.successor.is_out for download in resource.downloads.values())
         return max(1, min(resource.settings.max_connections - ahead, room))
 
     @property
