@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from cachestream import descriptors
 from cachestream._engine.answering import CacheHandler
 from cachestream._engine.context import EngineContext
 from cachestream._engine.file import CacheFile
@@ -188,7 +189,12 @@ class CacheManager(StoredEntries):
             listeners=self._listeners,
             watched=len(self._listeners) > 1,
         )
-        self._pool = ResourcePool(self._context, file_for=self._file_for)
+        most = self.settings.max_idle_streams
+        self._pool = ResourcePool(
+            self._context,
+            file_for=self._file_for,
+            most_idle=descriptors.idle_streams() if most is None else most,
+        )
         stack.push_async_callback(self._close_engine)
         self._handler = CacheHandler(self._context, self._pool)
         self._inspector.attach(self._context, self._pool, self._supervisor.tasks)

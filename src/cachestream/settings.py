@@ -219,6 +219,12 @@ class Settings(StreamSettings):
         "bytes",
         check=_at_least(0),
     )
+    max_idle_streams: int | None = _setting(
+        None,
+        "streams that nobody uses and that stay open; none: as many as the limit of open files"
+        " allows",
+        check=_at_least(0, optional=True),
+    )
     cache_dir: Path = _setting(attrs.Factory(default_cache_dir), "directory of the disk store")
     max_size: int | None = _setting(
         None, "room all entries may take", "bytes", check=_at_least(0, optional=True)

@@ -171,3 +171,66 @@ def test_after_the_end_nothing_can_be_retained(on_bench):
             bench.pool.retain(SOURCE)
 
     on_bench(scenario)
+
+
+def test_of_too_many_that_nobody_uses_the_one_used_longest_ago_ends(on_bench):
+    """Open files are few: idle streams end early, but none that is used or downloads."""
+
+    async def scenario(bench):
+        pool = bench.pool
+        pool._most_idle = 3
+        made = [pool.retain(f"{SOURCE}?{number}") for number in range(5)]
+        for resource in made[:4]:
+            pool.release_resource(resource)
+        await asyncio.sleep(0.1)
+        assert [resource.closed for resource in made] == [True, False, False, False, False]
+        again = pool.retain(f"{SOURCE}?1")
+        assert again is made[1]
+        pool.release_resource(again)
+        pool.release_resource(made[4])
+        await asyncio.sleep(0.1)
+        assert [resource.closed for resource in made] == [True, False, True, False, False]
+
+    on_bench(scenario)
+
+
+def test_an_idle_stream_that_shortcuts_use_is_not_the_one_to_end(on_bench):
+    """A shortcut does not retain, but it is a use."""
+
+    async def scenario(bench):
+        pool = bench.pool
+        pool._most_idle = 2
+        made = [pool.retain(f"{SOURCE}?{number}") for number in range(3)]
+        for resource in made[:2]:
+            pool.release_resource(resource)
+        await asyncio.sleep(0.1)
+        made[0].used = bench.loop.time()
+        pool.release_resource(made[2])
+        await asyncio.sleep(0.1)
+        assert [resource.closed for resource in made] == [False, True, False]
+
+    on_bench(scenario)
+
+
+def test_a_stream_that_is_downloading_does_not_end_for_another(on_bench):
+    """What was begun goes on until it pauses."""
+
+    async def scenario(bench):
+        pool = bench.pool
+        pool._most_idle = 0
+        resource = bench.resource(completion="complete")
+        reader = await pool.obtain(resource, None)
+        await reader.next(1000)
+        reader.close()
+        pool.release_resource(resource)
+        await asyncio.sleep(0)
+        assert not resource.closed
+        assert resource.downloads
+        await resource.scheduler.wait_idle()
+        other = pool.retain(f"{SOURCE}?other")
+        pool.release_resource(other)
+        await asyncio.sleep(0.1)
+        assert resource.closed
+        assert other.closed
+
+    on_bench(scenario)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -24,13 +25,17 @@ from .resource import NotSharedError, Resource
 
 __all__ = ["ResourcePool"]
 
+LOOKED_AT: Final = 8
+"""At most so many idle resources are looked at for one that can end, when there are too many."""
+
 logger: Final = logging.getLogger("cachestream.engine")
 
 
 @attrs.define(eq=False)
 class _Timers:
-    """What is due for a resource that nobody retains."""
+    """What is due for a resource that nobody retains, and since when nobody does."""
 
+    since: float
     pause: asyncio.TimerHandle | None = None
     dispose: asyncio.TimerHandle | None = None
 
@@ -46,15 +51,23 @@ class ResourcePool:
 
     A resource is retained by streams, readers and those who wait for its first head. After
     the last release it pauses (its downloads stop) and later ends, as the settings say.
+    Of too many that nobody uses, the one that was used longest ago ends sooner.
+
+    Args:
+        context: What the engine shares.
+        file_for: Says in which file a source shall be kept, if in one of its own.
+        most_idle: How many resources may stay open that nobody uses.
     """
 
     def __init__(
         self,
         context: EngineContext,
         file_for: Callable[[Key, str], str | None] = lambda key, source: None,
+        most_idle: int = 1000,
     ) -> None:
         self.context = context
         self._file_for = file_for
+        self._most_idle = most_idle
         self.resources: dict[Key, Resource] = {}
         self.private: set[Resource] = set()
         self._timers: dict[Resource, _Timers] = {}
@@ -150,9 +163,14 @@ class ResourcePool:
         resource.retained = max(0, resource.retained - 1)
         if resource.retained or resource.closed or self.closed or resource in self._timers:
             return
+        self._start_timers(resource)
+        while len(self._timers) > self._most_idle and self._end_one():
+            pass
+
+    def _start_timers(self, resource: Resource) -> None:
         settings = resource.settings
         loop = asyncio.get_running_loop()
-        timers = self._timers[resource] = _Timers()
+        timers = self._timers[resource] = _Timers(loop.time())
         if resource.private or resource.disposal_pending:
             timers.dispose = loop.call_later(0, self._dispose_later, resource)
             return
@@ -196,6 +214,22 @@ class ResourcePool:
             self._begin_end(resource)
         else:
             timers.dispose = loop.call_at(due, self._dispose_later, resource)
+
+    def _end_one(self) -> bool:
+        """End the idle resource that was used longest ago, but none that is downloading.
+
+        Returns:
+            False if there was none to end among those looked at.
+        """
+        # The timers are in order of the last release. Whoever is not to go yet is put last.
+        for resource in list(itertools.islice(self._timers, LOOKED_AT)):
+            timers = self._timers[resource]
+            if not resource.downloads and resource.used <= timers.since:
+                self._begin_end(resource)
+                return True
+            timers.since = asyncio.get_running_loop().time()
+            self._timers[resource] = self._timers.pop(resource)
+        return False
 
     def _begin_end(self, resource: Resource) -> asyncio.Task[None] | None:
         timers = self._timers.pop(resource, None)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -178,13 +178,14 @@ class Host:
         self, shared: Shared, changes: Changes
     ) -> asyncio.Future[tuple[Totals, Removed | None]]:
         """Make an entry visible; it is so, or not, whether anybody waits or not."""
-        job = self.in_index(self._publish, shared, changes, frozenset(self.live))
+        rival = shared.rival
+        job = self.in_index(self._publish, shared, changes, rival, self.live.keys() & {rival})
         job.add_done_callback(lambda done: self._published(shared, changes, done))
         return job
 
     async def delete(self, entry_id: str) -> None:
         """Remove an entry, and its file."""
-        job = self.in_index(self.catalog.remove, [entry_id], frozenset(self.live))
+        job = self.in_index(self.catalog.remove, [entry_id], self.live.keys() & {entry_id})
         job.add_done_callback(self._deleted)
         await asyncio.shield(job)
 
@@ -308,13 +309,13 @@ class Host:
         return self.catalog.settle(entry_id)
 
     def _publish(
-        self, shared: Shared, changes: Changes, open_here: frozenset[str]
+        self, shared: Shared, changes: Changes, rival: str | None, open_here: Collection[str]
     ) -> tuple[Totals, Removed | None]:
         with medium_errors(shared.source):
             changes, _ = shared.before_commit(changes)
             if self.options.durability == "power" and shared.counted:
                 self.root.sync_data()
-        return self.catalog.publish(changes, shared.rival, self.now(), open_here)
+        return self.catalog.publish(changes, rival, self.now(), open_here)
 
     def _published(
         self,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cachestream import descriptors
 from cachestream.cli._exits import EPILOG, Failure
 from cachestream.cli._notify import Notifier
 from cachestream.cli._options import (
@@ -56,6 +57,7 @@ def serve(given: Configuration, exit_when_idle: float | None) -> None:
 
 
 async def _serve(given: Configuration, exit_when_idle: float | None) -> None:
+    descriptors.raise_limit()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
