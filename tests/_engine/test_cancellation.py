@@ -342,7 +342,9 @@ async def stopped_run(stage: Stage, at: int, *, late: bool) -> bool:
         if not name.startswith("download"):
             return background(work, name)
         works.append(Interrupted(work, at, late=late, act=stop))
-        return background(works[-1].run(), name)
+        task = background(works[-1].run(), name)
+        task.add_done_callback(lambda _: work.close())  # it may be cancelled before it began
+        return task
 
     context.background = spawn
     client = asyncio.ensure_future(read_all(stage.cache))

@@ -143,19 +143,6 @@ def test_a_row_of_the_order_that_leads_nowhere_is_harmless(catalog):
     assert catalog.candidates("", 9) == []
 
 
-def test_an_update_keeps_where_the_file_is(catalog):
-    """A new representation does not undo what was noted of the file."""
-    publish(catalog, 1, file="/user/file")
-    catalog.apply([attrs.evolve(changes(1), head=attrs.evolve(changes(1).head, final=True))])
-    catalog.update(name(1), Representation(complete_length=5))
-    head = catalog.head(name(1))
-    assert head is not None
-    assert head.final
-    assert head.representation.complete_length == 5
-    catalog.update(name(2), Representation())
-    assert catalog.head(name(2)) is None
-
-
 def test_reweighing_corrects_the_totals(catalog):
     """Room that a crash left behind is counted for its entry."""
     publish(catalog, 1, allocated=100)

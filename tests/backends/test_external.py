@@ -5,6 +5,7 @@ import os
 import pytest
 
 from cachestream.backends import _external
+from cachestream.core.fields import Fields
 from cachestream.core.representation import Representation
 from cachestream.core.spans import Span
 from cachestream.errors import EntryNotFoundError, StoreError
@@ -47,6 +48,25 @@ async def test_a_length_that_is_learned_completes_the_file(shelf, file):
     entry.writer(0).write(b"abc")
     await entry.update(Representation(complete_length=3))
     await entry.aclose()
+    assert file.read_bytes() == b"abc"
+
+
+@pytest.mark.asyncio
+async def test_what_is_learned_later_leaves_the_file_its_name(shelf, file):
+    """An update after the last byte is committed, and undoes nothing of what that was."""
+    store = shelf.store()
+    entry = await shelf.create(store, 3, file=str(file))
+    await entry.publish()
+    writer = entry.writer(0)
+    writer.write(b"abc")
+    await writer.commit()
+    fields = Fields.of(("ETag", '"b"'))
+    await entry.update(Representation(complete_length=3, fields=fields))
+    await entry.aclose()
+    await store.aclose()
+    again = await shelf.store().open(entry.entry_id)
+    assert again.representation.fields == fields
+    assert await again.read(Span(0, 3)) == b"abc"
     assert file.read_bytes() == b"abc"
 
 

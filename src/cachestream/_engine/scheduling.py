@@ -153,6 +153,8 @@ class Scheduler:
                 if reader.waiting and not self._is_leased(reader.position):
                     reader.fail(refusal)
             return
+        if not self.downloads and not self._lacks_any(entry, current):
+            return
         current.sort(key=lambda reader: (not reader.waiting, reader.waiting_since, reader.position))
         for action in plan(self._state(entry, current)):
             match action:
@@ -162,6 +164,12 @@ class Scheduler:
                     self.downloads[ident].stop = stop
                 case Stop(ident):
                     self._stop(ident)
+
+    def _lacks_any(self, entry: Entry, current: list[Reader]) -> bool:
+        """Tell whether there may be a byte to fetch for anybody."""
+        if self._wants_all(current):
+            return True
+        return any(not entry.spans.covers(self._want(reader).span) for reader in current)
 
     def _stop(self, ident: int) -> None:
         """Stop a download, unless it is about to end by itself and to tell of it."""

@@ -29,7 +29,6 @@ from cachestream.backends._format import (
 )
 from cachestream.backends._index import Index, index_errors
 from cachestream.backends._names import origin_of, variant_of
-from cachestream.core.representation import Representation
 from cachestream.errors import StoreConflictError
 
 __all__ = ["Candidate", "Catalog", "Changes", "Removed"]
@@ -242,15 +241,6 @@ class Catalog:
                         self.index.put(f"e:{entry_id}", changes.head.pack())
                     self._write(changes)
             return self._total(allocated=gained), frozenset(hidden)
-
-    def update(self, entry_id: str, representation: Representation) -> Totals:
-        """Replace what is known of a published entry; nothing happens if there is none."""
-        with self.index.transaction():
-            head = self.head(entry_id)
-            if head is not None:
-                head = attrs.evolve(head, representation=representation)
-                self.index.put(f"e:{entry_id}", head.pack())
-            return self._total()
 
     def reweigh(self, entry_id: str, allocated: int) -> Totals:
         """Set how much room an entry takes."""

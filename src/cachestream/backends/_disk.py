@@ -117,7 +117,7 @@ class DiskStore(Store):
                 host.root.unlink_data(entry_id)
                 host.remove_rows([entry_id])
             elif entry_id in host.live or self._has_file(host, pair[0], entry_id):
-                records.append(self._as_used(host, pair[1]))
+                records.append(self._as_known(host, pair[1]))
             else:
                 host.remove_rows([entry_id])
         records.sort(key=lambda record: (record.created, record.entry_id), reverse=True)
@@ -137,7 +137,7 @@ class DiskStore(Store):
             found = await host.in_index(host.catalog.oldest, limit)
         else:
             found = await host.in_index(host.catalog.page, after, limit)
-        return tuple(self._as_used(host, record) for record in found)
+        return tuple(self._as_known(host, record) for record in found)
 
     async def has_authority(self, origin: str) -> bool:
         """Tell whether a published entry came from ``origin``."""
@@ -418,7 +418,11 @@ class DiskStore(Store):
         return host.root.has_data(entry_id) if head.file is None else present(head)
 
     @staticmethod
-    def _as_used(host: Host, record: EntryRecord) -> EntryRecord:
+    def _as_known(host: Host, record: EntryRecord) -> EntryRecord:
+        """Return a record with what the index is still to be told of."""
+        shared = host.live.get(record.entry_id)
+        if shared is not None and shared.writable:
+            record = attrs.evolve(record, representation=shared.head.representation)
         accessed = host.access.last(record.entry_id, round(record.accessed * 1e6)) / 1e6
         allocated = record.allocated_bytes
         if record.file is not None:

@@ -87,8 +87,7 @@ class DiskEntry(Entry):
         shared = self.shared
         shared.set_representation(representation)
         if shared.published and not shared.deleted:
-            await self._host.change(self._host.catalog.update, self.entry_id, representation)
-            # A length that was just learned may make the entry complete.
+            # Every answer for a part brings its dates: worth a commit, but not one of its own.
             shared.mark()
 
     async def discard(self, span: Span) -> int:

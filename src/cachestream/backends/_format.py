@@ -24,6 +24,7 @@ import hashlib
 import json
 import re
 import struct
+from itertools import chain
 from typing import Any, Final
 
 import attrs
@@ -354,7 +355,7 @@ def pack_segment(extents: list[Extent]) -> bytes:
         (
             _SEGMENT.pack(len(spans) // 2, len(extents)),
             struct.pack(f"<{len(spans)}Q", *spans),
-            *(_EXTENT.pack(*extent) for extent in extents),
+            struct.pack(f"<{3 * len(extents)}Q", *chain.from_iterable(extents)),
         )
     )
 

@@ -77,6 +77,7 @@ class Shared:
         self._holds = 0
         self._closed = False
         self._marked = rivals is not None
+        self._news = False
         host.open_entries.add(self)
 
     @property
@@ -136,7 +137,7 @@ class Shared:
     def dirty(self) -> bool:
         """Whether something is not committed yet, or on its way."""
         tails = any(writer.has_tail for writer in self.writers)
-        return self.extents.dirty or tails or self._holds > 0
+        return self.extents.dirty or tails or self._news or self._holds > 0
 
     def mark(self, size: int = 0) -> None:
         """Ask for a commit."""
@@ -149,11 +150,12 @@ class Shared:
             writer.seal_tail()
         self.measure()
         self._marked = True
+        news, self._news = self._news or everything, False
         return Changes(
             entry_id=self.entry_id,
             segments=self.extents.take_dirty(everything=everything),
             counts=Counts(self.extents.total, self.allocated),
-            head=self.head if everything else None,
+            head=self.head if news else None,
             file=self.head.file,
         )
 
@@ -199,11 +201,13 @@ class Shared:
     def changes_lost(self, changes: Changes) -> None:
         """Note that ``changes`` did not get into the index; they stay to be committed."""
         self.extents.mark_dirty(changes.segments)
+        self._news = self._news or changes.head is not None
         self._release()
 
     def set_representation(self, representation: Representation) -> None:
-        """Replace what is known of this version."""
+        """Replace what is known of this version; the next commit tells of it."""
         self.head = attrs.evolve(self.head, representation=representation)
+        self._news = True
 
     def set_published(self) -> None:
         """Note that the index shows the entry now."""
