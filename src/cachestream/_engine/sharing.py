@@ -39,6 +39,9 @@ LEAST_LEAD: Final = 64 * KIB
 SMALLEST_PART: Final = 128 * KIB
 """Least that one connection ever takes over of another one's part, in bytes."""
 
+WAITED_FOR_US: Final = 512 * KIB
+"""A piece of so many bytes has waited for us: the way to the origin is not the limit."""
+
 AHEAD_EACH: Final = 4 * MIB
 """How far before a reader each of several connections may fetch, in bytes."""
 
@@ -50,9 +53,11 @@ class Sharing:
         self._resource = resource
         self._spread: Spread | None = None
         self._received = 0
+        self._bulk = 0
         self._next_tick = 0.0
         self._last: tuple[float, int] | None = None
         self._hungry_until = float("-inf")
+        self._is_behind = False
         self.rate = 0.0
 
     @property
@@ -66,7 +71,9 @@ class Sharing:
 
     @property
     def eager(self) -> bool:
-        """Whether somebody is short of bytes."""
+        """Whether somebody is short of bytes that more connections could bring sooner."""
+        if self._is_behind:
+            return False
         if self._resource.scheduler.completers:
             return True
         return asyncio.get_running_loop().time() < self._hungry_until
@@ -131,6 +138,8 @@ class Sharing:
     def received(self, count: int) -> bool:
         """Note that bytes came; True if the number of connections changed."""
         self._received += count
+        if count >= WAITED_FOR_US:
+            self._bulk += count
         now = asyncio.get_running_loop().time()
         if now < self._next_tick:
             return False
@@ -143,7 +152,8 @@ class Sharing:
         if self._last is not None and now > self._last[0] and flowing:
             fresh = (self._received - self._last[1]) / (now - self._last[0]) / flowing
             self.rate += (fresh - self.rate) / 4
-        self._last = (now, self._received)
+            self._is_behind = 2 * self._bulk > self._received - self._last[1]
+        self._last, self._bulk = (now, self._received), 0
         if self._resource.linear or self._resource.is_ephemeral:
             return False
         if self._spread is None:
