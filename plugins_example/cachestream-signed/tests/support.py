@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
@@ -132,8 +133,13 @@ class Nginx:
         return self
 
     def __exit__(self, *exc):
-        self._process.terminate()
-        self._process.wait(PATIENCE_S)
+        # While it starts nginx notes a signal, but acts on it when the next one comes.
+        for _ in range(int(PATIENCE_S)):
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)
+                return
+        raise TimeoutError("nginx does not end")
 
     @property
     def authority(self):
