@@ -85,7 +85,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks --results docs/benchmarks $(ARGS)
 
 bench-quick: $(STAMP)
-	@./benchmarks/install-peers nginx wrk
+	@./benchmarks/install-peers nginx wrk fincore
 	$(BIN)/python -m benchmarks --scale quick --repeats 2 --scenarios S1,S3,S4,S6 \
 	  --contestants direct,nginx-slice,cachestream $(ARGS)
 

@@ -47,6 +47,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--repeats", type=int, default=5, help="how often each speed is measured")
     add("--scale", choices=_SCALES, default="full", help="how big everything is")
     add("--results", type=Path, default=_BUILD / "results", help="folder for the page and plots")
+    add("--page", default="results", help="name of the page, for a run beside another's")
     add("--work", type=Path, default=_BUILD / "work", help="folder for files and caches, which "
         "servers that give up root must be able to enter")  # fmt: skip
     return parser.parse_args(argv)
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     library = Library((options.work / "files").resolve(), _SCALES[options.scale])
     library.make()
     contestants = {name: CONTESTANTS[name] for name in options.contestants}
-    report = Report(options.results, contestants, describe(), versions(contestants))
+    report = Report(options.results, contestants, describe(), versions(contestants), options.page)
     wrong: list[str] = []
     for name in options.scenarios:
         folder = (options.work / "cell").resolve()

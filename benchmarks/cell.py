@@ -14,7 +14,7 @@ from benchmarks.client import NoAnswerError, fetch
 from benchmarks.content import Item, Library, Scale
 from benchmarks.contestants import Contestant
 from benchmarks.origins import FastOrigin, LimitedOrigin, Origin, Sent
-from benchmarks.processes import Memory, cpu_seconds, memory
+from benchmarks.processes import Memory, cpu_seconds, memory, resident
 
 __all__ = ["Cell", "NotApplicableError"]
 
@@ -109,9 +109,14 @@ class Cell:
                 raise NotApplicableError(f"not filled in {_WARM_LIMIT_S:.0f} s")
             self.sent()
 
-    def forget_pages(self) -> None:
-        """Let the kernel forget what it holds in memory of the contestant's files."""
-        for path in self.cache.rglob("*"):
+    def forget_pages(self) -> int:
+        """Let the kernel forget what it holds of the files that are read.
+
+        Returns:
+            How many bytes of them are in its memory all the same: mapped, say, or in use.
+        """
+        paths = [path for path in self._kept().rglob("*") if path.is_file()]
+        for path in paths:
             with contextlib.suppress(OSError):
                 descriptor = os.open(path, os.O_RDONLY)
                 try:
@@ -119,6 +124,11 @@ class Cell:
                     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
                 finally:
                     os.close(descriptor)
+        return resident(paths)
+
+    def _kept(self) -> Path:
+        """Return where the bytes are that are sent: without a contestant, at the origin."""
+        return self.cache if self.contestant.pids() else self.library.root
 
     def pids(self) -> list[int]:
         """Return the processes that are measured: the contestant's, or else the origin's."""

@@ -15,8 +15,9 @@ from benchmarks.running import Results
 
 __all__ = ["Report", "table"]
 
+_PAGE: Final = "results"
 _HEAD: Final = """\
-# Results
+# {title}
 
 <!-- written by `make bench`; do not edit -->
 
@@ -47,6 +48,7 @@ class Report:
         contestants: Who took part, by name.
         machine: What it was run on.
         versions: Versions of the contestants that have one.
+        page: Its name, without ``.md``.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class Report:
         contestants: Mapping[str, type[Contestant]],
         machine: str,
         versions: Mapping[str, str],
+        page: str = _PAGE,
     ) -> None:
         self._folder = folder
+        self._page = page
         self._contestants = contestants
         self._machine = machine
         self._versions = versions
@@ -73,9 +77,13 @@ class Report:
     def write(self) -> None:
         """Write the page and the plots of what there is so far."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / "results.md").write_text("\n".join(self.lines()))
+        (self._folder / f"{self._page}.md").write_text("\n".join(self.lines()))
         for family, results in self._families().items():
-            draw(self._folder / f"{family}.svg", results)
+            draw(self._folder / self._plot(family), results)
+
+    def _plot(self, family: str) -> str:
+        """Return the name of a plot; pages beside the usual one have plots of their own."""
+        return f"{family}.svg" if self._page == _PAGE else f"{self._page}-{family}.svg"
 
     def _families(self) -> dict[str, list[Results]]:
         found: dict[str, list[Results]] = {}
@@ -88,7 +96,12 @@ class Report:
         """Yield the lines of the page."""
         day = datetime.datetime.now(datetime.UTC).date().isoformat()
         versions = ", ".join(f"{name} {version}" for name, version in self._versions.items())
-        yield _HEAD.format(machine=self._machine, day=day, versions=versions or "none")
+        yield _HEAD.format(
+            title=self._page.capitalize(),
+            machine=self._machine,
+            day=day,
+            versions=versions or "none",
+        )
         yield from self._missing()
         yield "## Bars\n"
         yield from table(("", "figure", "bar", "limit", "measured", "result"), self._bars())
@@ -136,7 +149,7 @@ class Report:
         yield f"### {scenario.name}: {scenario.title}\n"
         yield f"{scenario.how}\n"
         if show and results.cells:
-            yield f"![{scenario.family}]({scenario.family}.svg)\n"
+            yield f"![{scenario.family}]({self._plot(scenario.family)})\n"
         yield from self._figures(results)
         for name, reason in results.reasons.items():
             yield f"- {name}: {' '.join(reason.split())}".replace("|", "/")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-import attrs
-
 from benchmarks import load
 from benchmarks.cell import Cell
-from benchmarks.client import Together, connect, fetch
+from benchmarks.client import Together, fetch
 from benchmarks.content import MIB, Item
 from benchmarks.figures import Figure
+from benchmarks.probe import Probe
 from benchmarks.scenarios._scenario import Scenario
 from benchmarks.scenarios.many import fill
 from benchmarks.scenarios.warm import check_ranges
@@ -98,37 +96,12 @@ def _sizes(cell: Cell) -> Sequence[Figure]:
     ]
 
 
-@attrs.define(eq=False)
-class _Probe:
-    """A client that asks for a few bytes again and again, and notes how long that took."""
-
-    cell: Cell
-    item: Item
-    stopped: threading.Event = attrs.field(factory=threading.Event)
-
-    def run(self) -> list[float]:
-        """Ask until stopped; return the times in seconds."""
-        connection, right, times = connect(self.cell.base), self.cell.library.content(self.item), []
-        ask = partial(fetch, self.cell.base, self.item, right, start=0, length=_TINY)
-        ask(connection=connection)
-        while not self.stopped.is_set():
-            times.append(ask(connection=connection).total)
-            self.stopped.wait(0.0005)
-        connection.close()
-        return times
-
-
 def _stalls(cell: Cell, item: Item) -> list[float]:
     """Read a whole file with some clients; return what a tiny request took meanwhile."""
-    probe = _Probe(cell, cell.library.clip)
-    right = cell.library.content(item)
-    probing = Together([probe.run])
-    try:
-        Together([partial(fetch, cell.base, item, right)] * _STALL_CLIENTS).join()
-    finally:
-        probe.stopped.set()
-        (times,) = probing.join()
-    return times or [0.0]
+    clip, right = cell.library.clip, cell.library.content(item)
+    with Probe(cell.base, clip, bytes(cell.library.content(clip)[:_TINY])) as probe:
+        Together([partial(fetch, cell.base, item, right, sampled=True)] * _STALL_CLIENTS).join()
+    return probe.times
 
 
 def _stall(cell: Cell) -> Sequence[Figure]:
@@ -136,7 +109,7 @@ def _stall(cell: Cell) -> Sequence[Figure]:
     item = cell.library.big
     cell.warm(item)
     warm = _stalls(cell, item)
-    cell.forget_pages()
+    left = cell.forget_pages()
     cell.get(cell.library.clip)  # the probe is to find its own bytes in memory
     cold = _stalls(cell, item)
     return [
@@ -144,6 +117,7 @@ def _stall(cell: Cell) -> Sequence[Figure]:
         Figure("longest stall, warm pages", max(warm) * 1e3, "ms"),
         Figure("median, cold pages", statistics.median(cold) * 1e3, "ms"),
         Figure("median, warm pages", statistics.median(warm) * 1e3, "ms"),
+        Figure("not forgotten", left / MIB, "MiB", "neither"),
     ]
 
 
@@ -184,7 +158,8 @@ STALL: Final = Scenario(
     name="stall",
     title="longest wait for 100 bytes while others read 1 GiB",
     how="Four clients read the file, first from the kernel's memory, then after it has forgotten "
-    "the pages; another asks for the first 100 bytes of a small file all the time.",
+    "the pages; another, a process of its own, asks for the first 100 bytes of a small file "
+    "meanwhile. What stays in the kernel's memory all the same is named.",
     family="stall",
     plotted=("longest stall, cold pages", "longest stall, warm pages"),
     run=_stall,
