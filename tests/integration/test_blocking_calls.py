@@ -161,8 +161,9 @@ async def test_a_call_that_blocks_is_found(watch, make_cache, http, origin):
             return request
 
     origin.add("/film.bin", b"film")
-    async with Sleepy() as sleepy:
-        cache = await make_cache(transport=sleepy)
-        assert (await http(cache, origin.url("/film.bin"))).content == b"film"
-        await cache.aclose()
+    sleepy = Sleepy()
+    cache = await make_cache(transport=sleepy)
+    assert (await http(cache, origin.url("/film.bin"))).content == b"film"
     assert any(seen.startswith("time.sleep in _engine/") for seen in watch.seen)
+    await cache.aclose()
+    await sleepy.aclose()
