@@ -150,6 +150,21 @@ def test_order_of_adding_does_not_matter(added: list[Span]) -> None:
     assert SpanSet(added) != added
 
 
+@given(span_sets, span_sets, st.integers(0, 200))
+@settings(deadline=None)
+def test_a_set_can_be_added_to_a_set(held: SpanSet, other: SpanSet, distance: int) -> None:
+    """Wherever it lies: among the spans there are, touching the last one, or behind it."""
+    moved = SpanSet(Span(span.start + distance, span.stop + distance) for span in other)
+    expected, before = positions_of(held) | positions_of(moved), positions_of(moved)
+    held.update(moved)
+    assert positions_of(held) == expected
+    assert held.total == len(expected)
+    assert held == SpanSet(held)
+    assert positions_of(moved) == before
+    held.add(Span(0, 1000))
+    assert positions_of(moved) == before
+
+
 @given(span_sets, spans)
 @settings(deadline=None)
 def test_a_copy_is_independent(held: SpanSet, span: Span) -> None:

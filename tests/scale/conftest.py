@@ -35,11 +35,13 @@ from cachestream.backends._format import (
 )
 from cachestream.backends._index import Index
 from cachestream.backends._names import origin_of, variant_of
+from cachestream.core.fields import Fields
 from cachestream.core.representation import Representation
 
 SIZE = 512
 ROOM = 4096
 SEGMENT = 64 * 1024 * 1024
+TAG = '"1"'
 BIRTH = 1_700_000_000_000_000  # when entry 0 was made and used, in microseconds
 
 Rows = Iterator[tuple[str, bytes]]
@@ -107,19 +109,18 @@ def shared_rows(count: int) -> Rows:
     yield TOTALS_ROW, Totals(count, count * ROOM).pack()
 
 
-def long_entry_rows(spans: int, distance: int) -> Rows:
+def long_entry_rows(spans: int, distance: int, source: str) -> Rows:
     """Yield the rows of entry 0 as one of ``spans`` spans, each a byte, evenly spread."""
     length = spans * distance
-    known = Representation(complete_length=length)
-    source, name = Crowd.source(0), Crowd.entry_id(0)
-    head = Head(key=Key(source), source=source, representation=known, created=BIRTH)
-    for row, content in entry_rows(0):
-        if row.startswith("e:"):
-            yield row, head.pack()
-        elif row.startswith("c:"):
-            yield row, Counts(spans, spans * ROOM).pack()
-        elif not row.startswith("s:"):
-            yield row, content
+    known = Representation(complete_length=length, ranges=True, fields=Fields([("ETag", TAG)]))
+    key, name = Key(source), Crowd.entry_id(0)
+    yield f"e:{name}", Head(key=key, source=source, representation=known, created=BIRTH).pack()
+    yield f"c:{name}", Counts(spans, spans * ROOM).pack()
+    yield f"t:{name}", Access(BIRTH).pack()
+    yield order_row(name, Access(BIRTH)), b""
+    yield key_row(key), KeyRow(key, ((name, variant_of(known)),)).pack()
+    yield origin_row(origin_of(source)), b"1"
+    yield TOTALS_ROW, Totals(1, spans * ROOM).pack()
     zero = xxhash.xxh3_64_intdigest(b"\0")
     for number in range(-(-length // SEGMENT)):
         first = -(-number * SEGMENT // distance) * distance
@@ -169,10 +170,10 @@ def make_crowd(root: Path, count: int) -> Crowd:
     return Crowd(root, count)
 
 
-def make_long_entry(root: Path, spans: int, distance: int = 2**20) -> Crowd:
-    """Make a store with one entry of ``spans`` spans, a byte at each ``distance``."""
+def make_long_entry(root: Path, spans: int, source: str, distance: int = 2**20) -> Crowd:
+    """Make a store with one entry of ``spans`` spans, a zero byte at each ``distance``."""
     _make_empty(root)
-    write_rows(root, (*long_entry_rows(spans, distance), *shared_rows(1)))
+    write_rows(root, long_entry_rows(spans, distance, source))
     crowd = Crowd(root, 1)
     path = crowd.files / crowd.entry_id(0)
     path.touch(0o600)
@@ -231,6 +232,6 @@ def crowds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Crowd]:
 
 
 @pytest.fixture
-def long_entry(tmp_path: Path) -> Callable[[int], Crowd]:
-    """Return a function that makes a store with one entry of so many spans."""
-    return lambda spans: make_long_entry(tmp_path / f"long-{spans}", spans)
+def long_entry(tmp_path: Path) -> Callable[[int, str], Crowd]:
+    """Return a function that makes a store with one entry of so many spans of a source."""
+    return lambda spans, source: make_long_entry(tmp_path / f"long-{spans}", spans, source)

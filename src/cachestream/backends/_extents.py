@@ -42,8 +42,7 @@ class ExtentTable:
         The sums are only unpacked when they are asked for.
         """
         spans = unpack_spans(content)
-        whole = Span(number * SEGMENT, (number + 1) * SEGMENT)
-        if spans is None or any(not whole.covers(span) for span in spans):
+        if spans is None or not _is_within(spans, number):
             return SpanSet()
         self._packed[number] = content
         self.total += spans.total
@@ -144,6 +143,12 @@ class ExtentTable:
             self.total -= spans.total
             return []
         return extents
+
+
+def _is_within(spans: SpanSet, number: int) -> bool:
+    """Tell whether all positions are those of a segment."""
+    first = number * SEGMENT
+    return spans.next_start(0) == spans.next_start(first) and spans.stop <= first + SEGMENT
 
 
 def _start(extent: Extent) -> int:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import islice
+from operator import ge
 from typing import Final
 
 import attrs
@@ -201,9 +202,20 @@ class SpanSet:
         return held
 
     def update(self, spans: Iterable[Span]) -> None:
-        """Add every one of ``spans``."""
+        """Add every one of ``spans``; a whole set that lies behind this one costs a copy."""
+        if isinstance(spans, SpanSet) and self.stop <= (spans.next_start(0) or 0):
+            self._append(spans)
+            return
         for span in spans:
             self.add(span)
+
+    def _append(self, other: SpanSet) -> None:
+        """Add a set of which no position lies before the end of this one."""
+        touching = bool(self._bounds) and self._bounds[-1] == other._bounds[0]
+        if touching:
+            self._bounds.pop()
+        self._bounds += other._bounds[touching:]
+        self._total += other._total
 
     # -- the packed form -------------------------------------------------
 
@@ -221,7 +233,7 @@ class SpanSet:
         if len(data) % 16:
             raise ValueError("packed spans have an odd length")
         bounds = list(struct.unpack(f"<{len(data) // 8}Q", data))
-        if any(left >= right for left, right in pairwise(bounds)):
+        if any(map(ge, bounds, islice(bounds, 1, None))):
             raise ValueError("packed spans are not in order")
         if bounds and bounds[-1] > UNBOUNDED:
             raise ValueError("packed spans reach too far")
