@@ -148,7 +148,8 @@ async def test_only_what_is_named_may_block_the_loop(watch, make_cache, http, or
     for _ in range(2):  # the second one opens what the first has left
         await use(make_cache, http, origin)
     assert not watch.seen
-    assert watch.used == set(ALLOWED)
+    once = {place for place, why in ALLOWED.items() if why == _ONCE}  # maybe before this test
+    assert watch.used | once == set(ALLOWED)
 
 
 @pytest.mark.asyncio

@@ -179,6 +179,7 @@ class DiskStore(Store):
             lock = host.root.lock(entry_id)
         if lock is None:
             raise StoreError("the new entry is locked by somebody else", url=source)
+        host.make_blanks()
         try:
             rivals = await self._begin(host, head, entry_id)
             return self._create_file(host, head, entry_id, lock, rivals)
@@ -397,6 +398,7 @@ class DiskStore(Store):
         try:
             with medium_errors(head.source), index_errors():
                 lock = host.root.lock(entry_id)
+                host.make_blanks()
                 # Read after locking: what another process committed before it let go is there.
                 with host.catalog.index.snapshot():
                     fresh = host.catalog.head(entry_id)

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from cachestream.backends._blanks import Blanks
 from cachestream.backends._format import Identity
 from cachestream.errors import ConfigurationError, StoreError, StoreFullError
 
@@ -80,6 +81,9 @@ class Root:
     Args:
         path: Made with mode 0700 if it is missing.
 
+    Attributes:
+        blanks: Files for new entries and their locks.
+
     Raises:
         ConfigurationError: If it belongs to somebody else, or others may write to it.
         StoreError: If it cannot be made or used.
@@ -87,6 +91,7 @@ class Root:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.blanks = Blanks()
         self._descriptors: list[int] = []
         try:
             with medium_errors():
@@ -100,7 +105,8 @@ class Root:
             raise
 
     def close(self) -> None:
-        """Close the descriptors of the directories."""
+        """Close the descriptors of the directories, and the files that got no name."""
+        self.blanks.close()
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors = []
@@ -115,6 +121,10 @@ class Root:
             yield
         finally:
             os.close(descriptor)
+
+    def make_blanks(self) -> None:
+        """Make files for entries to come; for a thread."""
+        self.blanks.fill(self._data)
 
     def keep_spare(self) -> None:
         """Keep some room for the index, so that a store on a full disk can still be opened."""
@@ -138,6 +148,11 @@ class Root:
 
     def create_data(self, entry_id: str) -> int:
         """Make the data file of a new entry, and return it open and locked as in use."""
+        blank = self.blanks.take()
+        if blank is not None:
+            fcntl.flock(blank, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if self.blanks.name(blank, entry_id, self._data):
+                return blank
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | PLAIN
         return self._prepared(os.open(entry_id, flags, 0o600, dir_fd=self._data))
 
@@ -192,6 +207,11 @@ class Root:
 
     def lock(self, entry_id: str) -> int | None:
         """Return the open lock file of an entry; None if another process holds it."""
+        blank = self.blanks.take()
+        if blank is not None:
+            fcntl.flock(blank, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self.blanks.name(blank, entry_id, self._locks):
+                return blank
         flags = os.O_RDWR | os.O_CREAT | PLAIN
         while True:
             descriptor = os.open(entry_id, flags, 0o600, dir_fd=self._locks)

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import attrs
 
@@ -39,6 +39,9 @@ log = logging.getLogger("cachestream.backends.disk")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# An answer is on its way by then.
+_BLANKS_DELAY_S: Final = 0.02
 
 # Losing up to this much time of writing is the price of committing in groups; syncing is
 # dear, so it is done less often.
@@ -84,6 +87,7 @@ class Host:
         self._index_pool = ThreadPoolExecutor(1, "cachestream-index")
         self._io_pool = ThreadPoolExecutor(4, "cachestream-io")
         self._jobs: set[asyncio.Future[object]] = set()
+        self._blanks: asyncio.TimerHandle | None = None
         self.root: Root
         self.catalog: Catalog
         self._opening = self.in_index(self._open)
@@ -130,6 +134,21 @@ class Host:
         return self._track(
             self.loop.run_in_executor(self._io_pool, lambda: function(*args, **kwargs))
         )
+
+    def make_blanks(self) -> None:
+        """Have files made for the entries to come, if there are few: soon, and not right now.
+
+        Now somebody waits for the first byte, and the file system would be busy.
+        """
+        if self._blanks is None and self.root.blanks.are_few:
+            self._blanks = self.loop.call_later(_BLANKS_DELAY_S, self._make_blanks)
+
+    def _make_blanks(self) -> None:
+        if not self.stopped:
+            self.in_io(self.root.make_blanks).add_done_callback(self._blanks_made)
+
+    def _blanks_made(self, done: asyncio.Future[None]) -> None:
+        self._blanks = None
 
     async def change(
         self, function: Callable[P, Totals], *args: P.args, **kwargs: P.kwargs
@@ -232,6 +251,8 @@ class Host:
             crash: Leave all as it is, for the next opening to clear up.
         """
         self.stopped = True
+        if self._blanks is not None:
+            self._blanks.cancel()
         self.committer.stop()
         self.access.stop()
         # A job that is under way may still use a file, so files are closed after it.
