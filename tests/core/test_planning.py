@@ -153,9 +153,11 @@ def test_the_most_urgent_want_is_leased_unless_every_download_serves_another_rea
             continue
         assert len(after.running) >= state.limit
         others = [want for want in state.wants[1:] if want.urgent]
+        # Where nobody waits, one part of a want is as good as another.
+        served = others if first.urgent else [first, *others]
         for run in after.running:
             hole = Span(run.position, run.stop)
-            assert any(want.span.overlaps(hole) for want in others)
+            assert any(want.span.overlaps(hole) for want in served)
 
 
 @given(states())
@@ -363,6 +365,28 @@ def test_at_the_limit_a_seek_into_a_lease_takes_its_connection():
     running = (Running(1, 0, 1000),)
     wants = (Want(Span(600, 700)), Want(Span(0, UNBOUNDED), urgent=False))
     assert plan(state(running=running, wants=wants, limit=1)) == (Stop(1), Start(Span(600, 1000)))
+
+
+def test_a_seek_takes_the_connection_that_works_farthest_ahead():
+    """What is left unfetched is what is needed last, so that nobody else gives way for it."""
+    ahead = [Running(0, 5, 20), Running(1, 20, 40), Running(2, 40, 60)]
+    before = state(
+        wants=(Want(Span(5, 60)), Want(Span(900, 910))), running=tuple(ahead), window=10, limit=3
+    )
+    actions = plan(before)
+    assert [action for action in actions if isinstance(action, Stop)] == [Stop(2)]
+    assert actions[-1] == Start(Span(900, 910))
+
+
+def test_parts_of_what_nobody_waits_for_are_not_exchanged():
+    """A seek takes one connection of a background download; the others stay where they are."""
+    parts = (Running(0, 0, 20), Running(1, 500, 600), Running(2, 700, 1000))
+    wants = (Want(Span(900, 910)), Want(Span(0, 20)), Want(Span(0, 1000), urgent=False))
+    before = state(wants=wants, running=parts, window=10, limit=3, complete_length=1000)
+    actions = plan(before)
+    assert len([action for action in actions if isinstance(action, Stop)]) == 1
+    (begun,) = (action for action in actions if isinstance(action, Start))
+    assert begun.span.start == 900
 
 
 def test_at_the_limit_a_less_urgent_seek_waits_for_the_download():

@@ -50,6 +50,7 @@ class Reader(Body):
         self.closed = False
         self._lease: Lease | None = None
         self._waiter: Waiter | None = None
+        self._watcher: asyncio.TimerHandle | None = None
         self._replan_at = 0
 
     @property
@@ -171,24 +172,30 @@ class Reader(Body):
     async def _wait(self) -> None:
         """Wait for the byte at the position; every wait has a limit."""
         resource = self.resource
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         self.waiting = True
-        self.waiting_since = began
+        self.waiting_since = asyncio.get_running_loop().time()
         waiter = self._waiter = resource.waiters.enter(self.position)
         try:
             resource.reader_waits(self)
-            while not waiter.done():
-                await asyncio.wait((waiter,), timeout=self._patience(began))
-                if not waiter.done() and self._patience(began) <= 0:
-                    raise self._impatience()
-            waiter.result()
+            self._watch()
+            await waiter
         finally:
+            if self._watcher is not None:
+                self._watcher.cancel()
             self.waiting = False
-            self._waiter = None
+            self._waiter = self._watcher = None
             resource.waiters.leave(waiter)
             if waiter.done() and not waiter.cancelled():
                 waiter.exception()  # seen, whatever became of us
+
+    def _watch(self) -> None:
+        """Let the wait fail when its time is up, which later when something came meanwhile."""
+        patience = self._patience(self.waiting_since)
+        if patience > 0:
+            loop = asyncio.get_running_loop()
+            self._watcher = loop.call_later(patience, self._watch)
+        else:
+            self._wake(self._impatience())
 
     def _patience(self, began: float) -> float:
         """Return for how long to wait from now on, in seconds."""

@@ -11,7 +11,7 @@ class Signal:
     """Everybody who waits now is woken by the next `fire` or `fail`."""
 
     def __init__(self) -> None:
-        self._futures: dict[asyncio.Future[None], None] = {}  # in the order they came
+        self._futures: dict[asyncio.Future[bool], None] = {}  # in the order they came
 
     def __bool__(self) -> bool:
         return bool(self._futures)
@@ -22,15 +22,15 @@ class Signal:
         Raises:
             Exception: What `fail` was given.
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
         self._futures[future] = None
+        timer = None if timeout is None else loop.call_later(timeout, _settle, future, False)
         try:
-            await asyncio.wait((future,), timeout=timeout)
-            if not future.done():
-                return False
-            future.result()
-            return True
+            return await future
         finally:
+            if timer is not None:
+                timer.cancel()
             self._futures.pop(future, None)
             if future.done() and not future.cancelled():
                 future.exception()  # seen, whatever became of us
@@ -39,8 +39,7 @@ class Signal:
         """Wake all."""
         futures, self._futures = self._futures, {}
         for future in futures:
-            if not future.done():
-                future.set_result(None)
+            _settle(future, True)
 
     def fail(self, error: Exception) -> None:
         """Raise ``error`` in all."""
@@ -48,3 +47,8 @@ class Signal:
         for future in futures:
             if not future.done():
                 future.set_exception(error)
+
+
+def _settle(future: asyncio.Future[bool], result: bool) -> None:
+    if not future.done():
+        future.set_result(result)

@@ -141,6 +141,11 @@ class _Lease:
     asked: int = 0
     rank: int | None = None  # index of the most urgent want it serves; None: nobody's
 
+    @property
+    def span(self) -> Span:
+        """What it is going to fetch."""
+        return Span(self.position, self.stop)
+
 
 def plan(state: PlanState) -> tuple[Action, ...]:
     """Return what to do so that all wanted bytes are stored or leased.
@@ -293,7 +298,8 @@ def _lease_hole(
             before.stop = stop
             return before
     playhead = want.urgent and hole.start == want.span.start
-    if _make_room(state, leases, want, spare=before, playhead=playhead):
+    near = before is not None and not _too_far(state, before, hole.start)
+    if _make_room(state, leases, want, spare=before if near else None, playhead=playhead):
         lease = _Lease(None, hole.start, stop, 0)
         leases.append(lease)
         leases.sort(key=lambda each: each.position)
@@ -324,6 +330,8 @@ def _make_room(
     if len(leases) < state.limit:
         return True
     idle = [lease for lease in leases if lease.rank is None and not _serves(state, lease, asking)]
+    if not asking.urgent:  # one part in the place of another is no gain
+        idle = [lease for lease in idle if not asking.span.overlaps(lease.span)]
     if not idle and playhead:
         idle = [lease for lease in leases if _helps_only(state, lease, want=asking)]
     if not idle:
@@ -334,9 +342,8 @@ def _make_room(
 
 def _helps_only(state: PlanState, lease: _Lease, want: Want) -> bool:
     """Tell whether no other reader's next byte is in a lease: it works ahead of somebody."""
-    part = Span(lease.position, lease.stop)
     others = (each for each in state.wants if each.urgent and each is not want)
-    return not any(each.span.start in part for each in others)
+    return not any(each.span.start in lease.span for each in others)
 
 
 def _spread(state: PlanState, leases: list[_Lease]) -> None:
