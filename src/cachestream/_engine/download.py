@@ -338,6 +338,7 @@ class Download:
         if part and (self._held is None or verdict.changed) and self._needs_whole(new):
             self._whole = True  # parts of this version could never be joined
             return
+        planned = None if verdict.changed or self._held is None else _grounds(resource)
         if verdict.changed:
             self._place(verdict)
             await resource.supersede(self, new)
@@ -351,7 +352,8 @@ class Download:
         if resource.linear:
             resource.scheduler.stop_others(self)
             self._take_all()
-        resource.scheduler.replan()
+        if planned != _grounds(resource):  # a later answer seldom says anything new
+            resource.scheduler.replan()
         await self._pour(verdict, response)
 
     def _needs_whole(self, representation: Representation) -> bool:
@@ -555,3 +557,8 @@ def _means_too_many(error: TransportError) -> bool:
     if isinstance(error, UpstreamStatusError):
         return error.status in TOO_MANY
     return isinstance(error, ConnectError) and not isinstance(error, TLSError)
+
+
+def _grounds(resource: Resource) -> tuple[bool, int | None]:
+    """Return what of an answer a plan depends on."""
+    return resource.linear, resource.complete_length
