@@ -24,7 +24,7 @@ def bin_folder(tmp_path: Path) -> Path:
         assert found is not None
         (folder / tool).symlink_to(found)
     # What the machine of the test has must not matter.
-    for name in ("nginx", "systemd-analyze"):
+    for name in ("nginx", "wrk", "fincore", "systemd-analyze"):
         add(folder, name, "exit 0")
     add(folder, "ldconfig", "echo libmpv.so.2")
     return folder
