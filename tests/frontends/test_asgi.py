@@ -596,7 +596,7 @@ async def test_cut_is_visible_through_middleware(server, middleware, serve_app, 
         "base": [Middleware(BaseHTTPMiddleware, dispatch=dispatch)],
         "gzip": [Middleware(GZipMiddleware)],
     }
-    made = make_app(middleware=kinds[middleware], settings={"request_timeout": 0.5})
+    made = make_app(middleware=kinds[middleware], settings={"request_timeout": 2.0})
     async with Origin() as origin, serve_app(server, made) as base:
         origin.add("/v.mp4", DATA, stall_after=200_000)
         target = made.cache.get_cache_url(origin.url("/v.mp4")).removeprefix(base)
