@@ -110,12 +110,12 @@ class Cell:
             self.sent()
 
     def forget_pages(self) -> int:
-        """Let the kernel forget what it holds of the files that are read.
+        """Let the kernel forget what it holds of the contestant's files.
 
         Returns:
             How many bytes of them are in its memory all the same: mapped, say, or in use.
         """
-        paths = [path for path in self._kept().rglob("*") if path.is_file()]
+        paths = [path for path in self.cache.rglob("*") if path.is_file()]
         for path in paths:
             with contextlib.suppress(OSError):
                 descriptor = os.open(path, os.O_RDONLY)
@@ -125,10 +125,6 @@ class Cell:
                 finally:
                     os.close(descriptor)
         return resident(paths)
-
-    def _kept(self) -> Path:
-        """Return where the bytes are that are sent: without a contestant, at the origin."""
-        return self.cache if self.contestant.pids() else self.library.root
 
     def pids(self) -> list[int]:
         """Return the processes that are measured: the contestant's, or else the origin's."""

@@ -103,10 +103,10 @@ def entry_rows(number: int) -> Rows:
     yield key_row(head.key), KeyRow(head.key, ((name, variant_of(known)),)).pack()
 
 
-def shared_rows(count: int) -> Rows:
-    """Yield the rows that speak of all entries together."""
-    yield origin_row(origin_of(Crowd.source(0))), str(count).encode()
-    yield TOTALS_ROW, Totals(count, count * ROOM).pack()
+def shared_rows(count: int, room: int, source: str) -> Rows:
+    """Yield the rows that speak of all entries together, which are of one origin."""
+    yield origin_row(origin_of(source)), str(count).encode()
+    yield TOTALS_ROW, Totals(count, room).pack()
 
 
 def long_entry_rows(spans: int, distance: int, source: str) -> Rows:
@@ -119,8 +119,7 @@ def long_entry_rows(spans: int, distance: int, source: str) -> Rows:
     yield f"t:{name}", Access(BIRTH).pack()
     yield order_row(name, Access(BIRTH)), b""
     yield key_row(key), KeyRow(key, ((name, variant_of(known)),)).pack()
-    yield origin_row(origin_of(source)), b"1"
-    yield TOTALS_ROW, Totals(1, spans * ROOM).pack()
+    yield from shared_rows(1, spans * ROOM, source)
     zero = xxhash.xxh3_64_intdigest(b"\0")
     for number in range(-(-length // SEGMENT)):
         first = -(-number * SEGMENT // distance) * distance
@@ -166,7 +165,7 @@ def make_crowd(root: Path, count: int) -> Crowd:
     """Make a store with ``count`` entries at ``root``, which must be new; no file is made."""
     _make_empty(root)
     write_rows(root, (row for number in range(count) for row in entry_rows(number)))
-    write_rows(root, shared_rows(count))
+    write_rows(root, shared_rows(count, count * ROOM, Crowd.source(0)))
     return Crowd(root, count)
 
 

@@ -190,21 +190,21 @@ class Reader(Body):
 
     def _watch(self) -> None:
         """Let the wait fail when its time is up, which later when something came meanwhile."""
-        patience = self._patience(self.waiting_since)
+        patience = self._patience()
         if patience > 0:
             loop = asyncio.get_running_loop()
             self._watcher = loop.call_later(patience, self._watch)
         else:
             self._wake(self._impatience())
 
-    def _patience(self, began: float) -> float:
+    def _patience(self) -> float:
         """Return for how long to wait from now on, in seconds."""
         settings = self.resource.settings
         now = asyncio.get_running_loop().time()
-        quiet = max(began, self.resource.progressed) + settings.request_timeout - now
+        quiet = max(self.waiting_since, self.resource.progressed) + settings.request_timeout - now
         if settings.max_wait is None:
             return quiet
-        return min(quiet, began + settings.max_wait - now)
+        return min(quiet, self.waiting_since + settings.max_wait - now)
 
     def _impatience(self) -> CacheStreamError:
         error = UpstreamTimeoutError(

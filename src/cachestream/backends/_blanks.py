@@ -52,12 +52,10 @@ class Blanks:
         path = f"/proc/self/fd/{descriptor}"
         try:
             os.link(path, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
-        except FileExistsError:
+        except OSError as error:
             os.close(descriptor)
-            return False
-        except OSError:  # no /proc, or another file system
-            self._usable = False
-            os.close(descriptor)
+            if not isinstance(error, FileExistsError):  # no /proc, or another file system
+                self._usable = False
             return False
         return True
 

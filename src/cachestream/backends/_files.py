@@ -148,11 +148,9 @@ class Root:
 
     def create_data(self, entry_id: str) -> int:
         """Make the data file of a new entry, and return it open and locked as in use."""
-        blank = self.blanks.take()
+        blank = self._named_blank(entry_id, self._data, fcntl.LOCK_SH)
         if blank is not None:
-            fcntl.flock(blank, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if self.blanks.name(blank, entry_id, self._data):
-                return blank
+            return blank
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | PLAIN
         return self._prepared(os.open(entry_id, flags, 0o600, dir_fd=self._data))
 
@@ -207,11 +205,9 @@ class Root:
 
     def lock(self, entry_id: str) -> int | None:
         """Return the open lock file of an entry; None if another process holds it."""
-        blank = self.blanks.take()
+        blank = self._named_blank(entry_id, self._locks, fcntl.LOCK_EX)
         if blank is not None:
-            fcntl.flock(blank, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self.blanks.name(blank, entry_id, self._locks):
-                return blank
+            return blank
         flags = os.O_RDWR | os.O_CREAT | PLAIN
         while True:
             descriptor = os.open(entry_id, flags, 0o600, dir_fd=self._locks)
@@ -238,6 +234,14 @@ class Root:
         with contextlib.suppress(OSError):
             os.unlink(entry_id, dir_fd=self._locks)
         os.close(descriptor)
+
+    def _named_blank(self, entry_id: str, directory: int, lock: int) -> int | None:
+        """Return a file made ahead, locked before it got its name; None if there is none."""
+        blank = self.blanks.take()
+        if blank is None:
+            return None
+        fcntl.flock(blank, lock | fcntl.LOCK_NB)
+        return blank if self.blanks.name(blank, entry_id, directory) else None
 
     # -- making the directories ------------------------------------------
 

@@ -101,11 +101,16 @@ def delta_seconds(text: str | None) -> int | None:
 
 
 def directives_of(fields: Fields) -> Directives:
-    """Return the directives of Cache-Control; of Pragma where a request has only that (§5.4)."""
+    """Return a request's directives; those of Pragma where it has no Cache-Control (§5.4)."""
     value = fields.joined("cache-control")
     if value is None and "no-cache" in parse_directives(fields.joined("pragma") or ""):
         return {"no-cache": None}
     return parse_directives(value or "")
+
+
+def _told(representation: Representation) -> Directives:
+    """Return the directives of an answer; Pragma is no field of answers."""
+    return parse_directives(representation.fields.joined("cache-control") or "")
 
 
 def born(representation: Representation) -> float:
@@ -129,9 +134,14 @@ def freshness_of(representation: Representation, now: float, *, heuristic: bool)
         now: Seconds since the epoch.
         heuristic: Guess a lifetime where the origin names none.
     """
-    age = max(0.0, now - born(representation))
-    fields = representation.fields
-    told = parse_directives(fields.joined("cache-control") or "")
+    told = _told(representation)
+    return _freshness(representation, told, now, heuristic=heuristic)
+
+
+def _freshness(
+    representation: Representation, told: Directives, now: float, *, heuristic: bool
+) -> Freshness:
+    age, fields = max(0.0, now - born(representation)), representation.fields
     if "max-age" in told:
         # What cannot be read means stale, the careful side (§4.2.1).
         return Freshness(age, float(delta_seconds(told["max-age"]) or 0))
@@ -168,10 +178,10 @@ def judge_use(
             9111.
         heuristic: As for `freshness_of`.
     """
-    freshness = freshness_of(representation, now, heuristic=heuristic)
+    told = _told(representation)
+    freshness = _freshness(representation, told, now, heuristic=heuristic)
     if validation == "never":
         return Usage(use=Use.AS_IS, on_error=True, freshness=freshness)
-    told = parse_directives(representation.fields.joined("cache-control") or "")
     # RFC 9111 §4.2.4: these forbid stale answers, and no failure is an excuse.
     strict = "must-revalidate" in told or "no-cache" in told
     wanted = directives_of(request)

@@ -292,13 +292,13 @@ def _lease_hole(
     stop = _next_position(leases, hole.start, hole.stop)
     stop = min(stop, hole.stop)
     before = _lease_before(state, leases, hole.start)
+    near = before is not None and not _too_far(state, before, hole.start)
     if before is not None and may_grow:
         goes_on = before.stop == hole.start and not (want.urgent and hole.start == want.span.start)
-        if goes_on or not _too_far(state, before, hole.start):
+        if goes_on or near:
             before.stop = stop
             return before
     playhead = want.urgent and hole.start == want.span.start
-    near = before is not None and not _too_far(state, before, hole.start)
     if _make_room(state, leases, want, spare=before if near else None, playhead=playhead):
         lease = _Lease(None, hole.start, stop, 0)
         leases.append(lease)
